@@ -1,0 +1,1 @@
+"""The package behind the notebooks: data, models, measures and methods of the modality gap."""
