@@ -1,0 +1,251 @@
+"""Exact ranks of the relevant items, and the measures made of them.
+
+The ranks come from counting greater scores, tile by tile: no row is sorted unless many of its items
+are relevant, and memory stays at one tile.
+
+**Ties.** Items of equal score rank in the order of the gallery: the order of
+`np.argsort(-scores, kind="stable")`.
+
+Scores are inner products in float32: give L2-normalised embeddings for cosines. Every measure is
+one number per query, ready for `lib.stats`. Bad input is a ValueError in one sentence.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from lib import checks
+
+TILE_BYTES = 32 * 2**20
+FEW = 16  # up to so many relevant items, counting beats sorting the row
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """0-based ranks of each query's relevant items, ascending, one query after the other.
+
+    Query i's ranks are `rank[start[i]:start[i + 1]]`; `start` is (queries + 1,).
+    """
+
+    rank: np.ndarray
+    start: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.start) - 1
+
+    @property
+    def count(self) -> np.ndarray:
+        """(queries,) number of relevant items of each query."""
+        return np.diff(self.start)
+
+    @property
+    def best(self) -> np.ndarray:
+        """(queries,) rank of each query's best relevant item."""
+        return self.rank[self.start[:-1]]
+
+
+class BothWays(NamedTuple):
+    """The same thing for image-to-text and text-to-image retrieval."""
+
+    i2t: object
+    t2i: object
+
+
+def ranks(image, text, owner=None, best_only: bool = False) -> BothWays:
+    """Ranks both ways of images (n, d) and their captions (m, d), as BothWays of Ranks.
+
+    `owner` (m,) is the image of each caption (None: row i with row i). Image to text, all captions
+    of the image are relevant; text to image, the one image is. Source: the usual protocol of COCO
+    and Flickr30k (Karpathy splits).
+
+    Raises: ValueError for bad embeddings, or an image without a caption.
+    """
+    image, text = checks.vectors(image, "image"), checks.vectors(text, "text")
+    each = np.arange(len(image))
+    if owner is None:
+        if len(image) != len(text):
+            raise ValueError(
+                f"{len(image)} images and {len(text)} texts are not pairs: give the owner of each."
+            )
+        owner = each
+    owner = checks.labels(owner, len(text), "owner")
+    if owner.min() < 0 or owner.max() >= len(image):
+        raise ValueError(f"owner must name rows of the {len(image)} images, counted from 0.")
+    checks.same_width(image, text)
+    # One product serves both directions: its rows are the images', its columns the captions'.
+    columns = _Columns(image, text, owner)
+    rows = columns.watch(_score_rows(image, text))
+    i2t = _rank_rows(rows, _Relevant.by_label(each, owner), best_only)
+    unsure = columns.unsure()
+    if len(unsure):
+        columns.above[unsure] = rank_relevant(text[unsure], image, owner[unsure], each).rank
+    return BothWays(i2t, Ranks(columns.above, np.arange(len(text) + 1)))
+
+
+def recall(image, text, owner=None, ks=(1, 5, 10)) -> BothWays:
+    """Recall@k both ways, as BothWays of {k: (queries,) hits}; the mean is the usual number.
+
+    A hit (1.0) has at least one relevant item among the k first. Arguments and errors: see `ranks`.
+    """
+    both = ranks(image, text, owner, best_only=True)
+    return BothWays(*({k: recall_at(way, k) for k in ks} for way in both))
+
+
+def rank_relevant(
+    query, gallery, query_label, gallery_label, exclude_self: bool = False, best_only: bool = False
+) -> Ranks:
+    """Ranks of the relevant gallery items (m, d) of each query (n, d).
+
+    An item is relevant if its label equals the query's. `exclude_self` takes query i's own row i
+    out of the gallery, for retrieval within one set; `best_only` gives the best rank alone, which
+    is all that recall@k and the median rank need.
+
+    Raises: ValueError for bad embeddings or labels, or a query without a relevant item.
+    """
+    query, gallery = checks.vectors(query, "query"), checks.vectors(gallery, "gallery")
+    checks.same_width(query, gallery)
+    if exclude_self and len(query) != len(gallery):
+        raise ValueError("exclude_self needs one set: query and gallery must have the same rows.")
+    relevant = _Relevant.by_label(
+        checks.labels(query_label, len(query), "query_label"),
+        checks.labels(gallery_label, len(gallery), "gallery_label"),
+        exclude_self,
+    )
+    return _rank_rows(_score_rows(query, gallery), relevant, best_only)
+
+
+def recall_at(ranks: Ranks, k: int) -> np.ndarray:
+    """(queries,) 1.0 where a relevant item is among the k first, else 0.0."""
+    if k < 1:
+        raise ValueError(f"k must be at least 1, not {k}.")
+    return (ranks.best < k).astype(np.float64)
+
+
+def median_rank(ranks: Ranks) -> float:
+    """Median over the queries of the best relevant item's rank, counted from 1."""
+    return float(np.median(ranks.best) + 1)
+
+
+def average_precision(ranks: Ranks) -> np.ndarray:
+    """(queries,) average precision over the full ranking; its mean is mAP.
+
+    The mean, over a query's relevant items, of the precision at the rank of each.
+    """
+    within = np.arange(len(ranks.rank)) - np.repeat(ranks.start[:-1], ranks.count)
+    return np.add.reduceat((within + 1) / (ranks.rank + 1), ranks.start[:-1]) / ranks.count
+
+
+def r_precision(ranks: Ranks) -> np.ndarray:
+    """(queries,) share of a query's R relevant items that are among its R first."""
+    inside = ranks.rank < np.repeat(ranks.count, ranks.count)
+    return np.add.reduceat(inside.astype(np.float64), ranks.start[:-1]) / ranks.count
+
+
+@dataclass(frozen=True)
+class _Relevant:
+    """Query i's relevant gallery positions: order[first[i]:last[i]], ascending, without itself."""
+
+    order: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+    exclude_self: bool
+
+    @classmethod
+    def by_label(cls, query_label, gallery_label, exclude_self=False) -> "_Relevant":
+        order = np.argsort(gallery_label, kind="stable")
+        first = np.searchsorted(gallery_label, query_label, "left", sorter=order)
+        last = np.searchsorted(gallery_label, query_label, "right", sorter=order)
+        itself = query_label == gallery_label if exclude_self else 0
+        missing = np.flatnonzero(last - first - itself < 1)
+        if len(missing):
+            i = missing[0]
+            raise ValueError(f"Query {i} (label {query_label[i]}) has no relevant item: drop it.")
+        return cls(order, first, last, exclude_self)
+
+    def of(self, i: int) -> np.ndarray:
+        positions = self.order[self.first[i] : self.last[i]]
+        return positions[positions != i] if self.exclude_self else positions
+
+
+class _Columns:
+    """Ranks of each caption's image among all images, from the rows of images x captions.
+
+    A caption's own score must be known before its column has been seen. Computed apart, it may
+    differ from the product's by rounding; so a column counts as sure only where no other score lies
+    within the rounding error of its own (d * 2^-24 for unit vectors, the bound for any order of
+    summation). The few unsure columns are ranked again, as rows.
+    """
+
+    def __init__(self, image: np.ndarray, text: np.ndarray, owner: np.ndarray):
+        score = np.einsum("ij,ij->i", image[owner], text, dtype=np.float64)
+        length = np.linalg.norm(image, axis=1).max() * np.linalg.norm(text, axis=1)
+        slack = (image.shape[1] + 8) * 2.0**-24 * length
+        self.low, self.high = (score - slack).astype("f4"), (score + slack).astype("f4")
+        self.above, self.reached = np.zeros((2, len(text)), np.int64)
+
+    def watch(self, rows):
+        """The rows, passed on after counting, per column, the scores above and about its own."""
+        above, reached = few = np.zeros((2, len(self.low)), np.uint8)  # bytes add fastest
+        for i, row in rows:
+            above += (row > self.high).view(np.uint8)
+            reached += (row >= self.low).view(np.uint8)
+            if i % 255 == 254:
+                self._flush(few)
+            yield i, row
+        self._flush(few)
+
+    def _flush(self, few: np.ndarray) -> None:
+        self.above += few[0]
+        self.reached += few[1]
+        few[:] = 0
+
+    def unsure(self) -> np.ndarray:
+        """Columns where more than the caption's own image lies about its score."""
+        return np.flatnonzero(self.reached - self.above > 1)
+
+
+def _score_rows(query: np.ndarray, gallery: np.ndarray):
+    """(i, scores of query i) for every query; a row is only valid until the next tile."""
+    rows = min(len(query), max(1, TILE_BYTES // (4 * len(gallery))))
+    tile = np.empty((rows, len(gallery)), np.float32)
+    for first in range(0, len(query), rows):
+        part = query[first : first + rows]
+        np.matmul(part, gallery.T, out=tile[: len(part)])
+        yield from enumerate(tile[: len(part)], first)
+
+
+def _rank_rows(rows, relevant: _Relevant, best_only: bool) -> Ranks:
+    found = []
+    for i, row in rows:
+        if relevant.exclude_self:
+            row[i] = -np.inf  # behind everything: no other rank changes
+        positions = relevant.of(i)
+        found.append([_best_rank(row, positions)] if best_only else _all_ranks(row, positions))
+    start = np.concatenate([[0], np.cumsum([len(some) for some in found])])
+    return Ranks(np.concatenate(found), start)
+
+
+def _rank(row: np.ndarray, position: int) -> int:
+    """How many items stand before this one: the greater ones, and the equal ones in front."""
+    score = row[position]
+    before = np.count_nonzero(row[:position] >= score)
+    return before + np.count_nonzero(row[position + 1 :] > score)
+
+
+def _best_rank(row: np.ndarray, positions: np.ndarray) -> int:
+    """The rank of the relevant item with the greatest score (of equal ones, the first)."""
+    return _rank(row, positions[row[positions].argmax()])
+
+
+def _all_ranks(row: np.ndarray, positions: np.ndarray) -> np.ndarray | list[int]:
+    """The ranks of all relevant items, ascending."""
+    if len(positions) <= FEW:
+        return sorted(_rank(row, p) for p in positions)
+    ascending, scores = np.sort(row), row[positions]
+    above = np.searchsorted(ascending, scores, "right")
+    if (above - np.searchsorted(ascending, scores, "left") == 1).all():
+        return np.sort(len(row) - above)
+    is_relevant = np.zeros(len(row), bool)  # ties: only the stable order tells who is first
+    is_relevant[positions] = True
+    return np.flatnonzero(is_relevant[np.argsort(-row, kind="stable")])

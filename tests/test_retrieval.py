@@ -1,0 +1,234 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
+
+from lib import retrieval
+
+quick = settings(max_examples=25, deadline=None)
+seeds = st.integers(0, 2**20)
+
+
+def cloud(n, d, seed=0):
+    x = np.random.default_rng(seed).standard_normal((n, d)).astype(np.float32)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def fine(n, d, seed=0):
+    """Integers: scores are exact, so that any order of summation gives them; few are tied."""
+    return np.random.default_rng(seed).integers(1, 300, (n, d)).astype(np.float32)
+
+
+def coarse(n, d, seed=0):
+    """Small integers, so that scores are exact and most of them are tied; no zero row."""
+    x = np.random.default_rng(seed).integers(-1, 2, (n, d)).astype(np.float32)
+    x[~x.any(1), 0] = 1
+    return x
+
+
+def captions(n_images, seed=0):
+    """Owners of 1 to 4 captions an image, in mixed order."""
+    rng = np.random.default_rng(seed)
+    return rng.permutation(np.repeat(np.arange(n_images), rng.integers(1, 5, n_images)))
+
+
+def sorted_ranks(scores, relevant):
+    """The oracle: the whole row sorted, stably, then searched."""
+    order = np.argsort(-scores, kind="stable")
+    return [rank for rank, item in enumerate(order) if relevant[item]]
+
+
+def oracle(query, gallery, query_label, gallery_label, exclude_self=False):
+    found = []
+    for i, row in enumerate(query @ gallery.T):
+        relevant = np.asarray(gallery_label) == query_label[i]
+        if exclude_self:
+            row, relevant = np.delete(row, i), np.delete(relevant, i)
+        found.append(sorted_ranks(row, relevant))
+    return found
+
+
+def as_lists(ranks):
+    return [ranks.rank[a:b].tolist() for a, b in zip(ranks.start, ranks.start[1:], strict=False)]
+
+
+# --- ranks ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [fine, coarse])
+@quick
+@given(seed=seeds, n=st.integers(1, 12), d=st.integers(1, 5))
+def test_both_ways_against_stable_argsort(make, seed, n, d):
+    owner = captions(n, seed)
+    image, text = make(n, d, seed), make(len(owner), d, seed + 1)
+    both = retrieval.ranks(image, torch.from_numpy(text), torch.from_numpy(owner))
+    assert as_lists(both.i2t) == oracle(image, text, np.arange(n), owner)
+    assert as_lists(both.t2i) == oracle(text, image, owner, np.arange(n))
+    best = retrieval.ranks(image, text, owner, best_only=True)
+    assert best.i2t.best.tolist() == [ranks[0] for ranks in as_lists(both.i2t)]
+    assert as_lists(best.t2i) == as_lists(both.t2i)
+
+
+@pytest.mark.parametrize("make", [fine, coarse])
+@pytest.mark.parametrize("exclude_self", [False, True])
+@pytest.mark.parametrize("few", [0, 3, 99])
+def test_labels_against_stable_argsort(monkeypatch, make, exclude_self, few):
+    monkeypatch.setattr(retrieval, "FEW", few)
+    for seed in range(4):
+        x = make(30, 4, seed)
+        label = np.random.default_rng(seed).permutation(np.repeat([5, -2, 9], [2, 8, 20]))
+        found = retrieval.rank_relevant(x, x, label, label, exclude_self)
+        assert as_lists(found) == oracle(x, x, label, label, exclude_self)
+
+
+@pytest.mark.parametrize("make", [fine, coarse])
+def test_tiles_change_nothing(monkeypatch, make):
+    owner = captions(600, 0)  # more rows than a byte can count
+    image, text = make(600, 6, 0), make(len(owner), 6, 1)
+    whole = retrieval.ranks(image, text, owner)
+    assert as_lists(whole.i2t) == oracle(image, text, np.arange(600), owner)
+    assert as_lists(whole.t2i) == oracle(text, image, owner, np.arange(600))
+    if make is coarse:  # exact scores: any tiling gives the same
+        monkeypatch.setattr(retrieval, "TILE_BYTES", 7 * 4 * len(text))
+        tiled = retrieval.ranks(image, text, owner)
+        assert as_lists(tiled.i2t) == as_lists(whole.i2t)
+        assert as_lists(tiled.t2i) == as_lists(whole.t2i)
+
+
+def test_identical_rows_rank_in_gallery_order():
+    same = np.ones((4, 3), np.float32)
+    both = retrieval.ranks(same, same)
+    assert both.i2t.best.tolist() == both.t2i.best.tolist() == [0, 1, 2, 3]
+    alone = retrieval.rank_relevant(same, same, [1, 1, 2, 2], [1, 1, 2, 2], exclude_self=True)
+    assert alone.best.tolist() == [0, 0, 2, 2]
+
+
+def test_near_ties_within_rounding_are_settled_by_rows():
+    """Many images that differ by less than the rounding bound: every column is unsure."""
+    image = np.repeat(cloud(1, 64), 50, 0)
+    image[:, 0] += np.linspace(0, 1e-5, 50, dtype=np.float32)
+    text = cloud(50, 64, 1)
+    both = retrieval.ranks(image, text)
+    assert as_lists(both.t2i) == oracle(text, image, np.arange(50), np.arange(50))
+
+
+def test_most_columns_are_sure():
+    """The second product is for the exceptions: random unit vectors leave few columns unsure."""
+    image, text = cloud(400, 64), cloud(400, 64, 1)
+    columns = retrieval._Columns(image, text, np.arange(400))
+    for _ in columns.watch(retrieval._score_rows(image, text)):
+        pass
+    assert len(columns.unsure()) < 40
+
+
+@quick
+@given(seeds, st.integers(2, 10))
+def test_order_of_queries_and_rotation_do_not_matter(seed, n):
+    rng = np.random.default_rng(seed)
+    owner = captions(n, seed)
+    image, text = fine(n, 5, seed), fine(len(owner), 5, seed + 1)
+    expected = retrieval.ranks(image, text, owner)
+    axes, signs = rng.permutation(5), rng.choice([-1, 1], 5)  # turns that keep integers exact
+    turned = retrieval.ranks(image[:, axes] * signs, text[:, axes] * signs, owner)
+    assert as_lists(turned.i2t) == as_lists(expected.i2t)
+    assert as_lists(turned.t2i) == as_lists(expected.t2i)
+    order = rng.permutation(len(owner))
+    mixed = retrieval.ranks(image, text[order], owner[order])
+    assert mixed.t2i.best.tolist() == expected.t2i.best[order].tolist()
+
+
+# --- measures ------------------------------------------------------------------------------------
+
+
+@quick
+@given(seeds, st.integers(2, 8))
+def test_average_precision_against_sklearn(seed, n):
+    owner = captions(n, seed)
+    image, text = cloud(n, 5, seed), cloud(len(owner), 5, seed + 1)
+    both = retrieval.ranks(image, text, owner)
+    for ranks, scores, relevant in (
+        (both.i2t, image @ text.T, np.arange(n)[:, None] == owner),
+        (both.t2i, text @ image.T, owner[:, None] == np.arange(n)),
+    ):
+        expected = [average_precision_score(*row) for row in zip(relevant, scores, strict=True)]
+        np.testing.assert_allclose(retrieval.average_precision(ranks), expected, atol=1e-12)
+
+
+@quick
+@given(seeds, st.integers(1, 9))
+def test_measures_against_sorting(seed, n):
+    """Recall, R-precision and median rank by the definition, on scores full of ties."""
+    owner = captions(n, seed)
+    image, text = coarse(n, 3, seed), coarse(len(owner), 3, seed + 1)
+    ranks = retrieval.ranks(image, text, owner).i2t
+    lists = oracle(image, text, np.arange(n), owner)
+    hits = retrieval.recall(image, text, owner, ks=(1, 3))
+    for k in (1, 3):
+        expected = [float(any(r < k for r in some)) for some in lists]
+        assert hits.i2t[k].tolist() == retrieval.recall_at(ranks, k).tolist() == expected
+        assert hits.t2i[k].shape == (len(owner),)
+    share = [sum(r < len(some) for r in some) / len(some) for some in lists]
+    np.testing.assert_allclose(retrieval.r_precision(ranks), share)
+    assert retrieval.median_rank(ranks) == np.median([some[0] + 1 for some in lists])
+    precision = [np.mean([(i + 1) / (r + 1) for i, r in enumerate(sorted(some))]) for some in lists]
+    np.testing.assert_allclose(retrieval.average_precision(ranks), precision)
+
+
+def test_worked_example():
+    """Ranks 0, 2 of two relevant items, and 3 of one."""
+    ranks = retrieval.Ranks(np.array([0, 2, 3]), np.array([0, 2, 3]))
+    assert len(ranks) == 2
+    assert retrieval.average_precision(ranks).tolist() == pytest.approx([(1 + 2 / 3) / 2, 1 / 4])
+    assert retrieval.r_precision(ranks).tolist() == [0.5, 0]
+    assert retrieval.recall_at(ranks, 1).tolist() == [1, 0]
+    assert retrieval.recall_at(ranks, 4).tolist() == [1, 1]
+    assert retrieval.median_rank(ranks) == 2.5
+
+
+# --- bad input -----------------------------------------------------------------------------------
+
+IMAGE, TEXT = cloud(3, 4), cloud(6, 4, 1)
+OWNER = np.repeat(np.arange(3), 2)
+
+
+def spoilt(value):
+    text = TEXT.copy()
+    text[4] = value
+    return text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((IMAGE, TEXT), "3 images and 6 texts are not pairs"),
+        ((IMAGE, TEXT[:, :3], OWNER), "4 and 3 dimensions"),
+        ((IMAGE, spoilt(np.nan), OWNER), "Row 4 of text is not finite"),
+        ((IMAGE, spoilt(0), OWNER), "Row 4 of text is a zero vector"),
+        ((IMAGE[0], TEXT, OWNER), "image must be a matrix"),
+        ((IMAGE, TEXT, OWNER[:4]), "owner must be 6 integers"),
+        ((IMAGE, TEXT, OWNER / 2), "owner must be 6 integers"),
+        ((IMAGE, TEXT, OWNER + 1), "owner must name rows of the 3 images"),
+        ((IMAGE, TEXT, OWNER - 1), "owner must name rows of the 3 images"),
+        ((IMAGE, TEXT, OWNER * 0), r"Query 1 \(label 1\) has no relevant item"),
+    ],
+)
+def test_bad_input(arguments, sentence):
+    for call in (retrieval.ranks, retrieval.recall):
+        with pytest.raises(ValueError, match=sentence):
+            call(*arguments)
+
+
+def test_bad_label_retrieval():
+    with pytest.raises(ValueError, match=r"Query 2 \(label 7\) has no relevant item"):
+        retrieval.rank_relevant(IMAGE, IMAGE, [1, 1, 7], [1, 1, 7], exclude_self=True)
+    with pytest.raises(ValueError, match="exclude_self needs one set"):
+        retrieval.rank_relevant(IMAGE, TEXT, [0, 1, 2], OWNER, exclude_self=True)
+    with pytest.raises(ValueError, match="k must be at least 1"):
+        retrieval.recall(IMAGE, TEXT, OWNER, ks=(0,))
+
+
+def test_one_pair():
+    both = retrieval.recall(IMAGE[:1], TEXT[:1], ks=(1, 10))
+    assert both.i2t[1].tolist() == both.t2i[10].tolist() == [1.0]

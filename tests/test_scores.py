@@ -1,0 +1,185 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchmetrics.functional.regression import kendall_rank_corrcoef
+
+from lib import scores
+from lib.posthoc import Standardiser
+
+quick = settings(max_examples=20, deadline=None)
+seeds = st.integers(0, 2**20)
+
+
+def cloud(n, d, seed=0):
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+
+def cosine(a, b):
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    return float(a @ b / math.sqrt(a @ a) / math.sqrt(b @ b))
+
+
+IMAGE, TEXT = cloud(30, 5, 0) + 0.5, cloud(30, 5, 1) + 0.5
+STANDARDISER = Standardiser.fit(IMAGE, TEXT)
+
+
+def test_prompt_and_weight_are_the_published_ones():
+    assert scores.PROMPT + "a dog" == "A photo depicts a dog"
+    assert scores.WEIGHT == 2.5
+
+
+@quick
+@given(seeds, st.integers(1, 8))
+def test_clip_s_against_a_loop(seed, n):
+    image, text = cloud(n, 3, seed), cloud(n, 3, seed + 1)
+    expected = [2.5 * max(cosine(a, b), 0) for a, b in zip(image, text, strict=True)]
+    np.testing.assert_allclose(scores.clip_s(image, text), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        scores.clip_s(image, text, weight=2), np.multiply(expected, 0.8), atol=1e-6
+    )
+
+
+def test_clip_s_is_clipped_and_i0t_s_is_not():
+    image = torch.tensor([[1.0, 0], [1, 0]])
+    text = torch.tensor([[-1.0, 0], [2, 0]])
+    assert scores.clip_s(image, text).tolist() == [0, 2.5]
+    identity = Standardiser(torch.zeros(2).double(), torch.zeros(2).double(), 1, 1)
+    assert scores.i0t_s(image, text, identity).tolist() == [-1, 1]
+
+
+@quick
+@given(seeds, st.integers(1, 6))
+def test_ref_clip_s_against_a_loop(seed, n):
+    """The harmonic mean as in the authors' code, with the nearest reference of each pair."""
+    rng = np.random.default_rng(seed)
+    owner = rng.permutation(np.repeat(np.arange(n), rng.integers(1, 4, n)))
+    image, text, references = (
+        cloud(n, 3, seed),
+        cloud(n, 3, seed + 1),
+        cloud(len(owner), 3, seed + 2),
+    )
+    found = scores.ref_clip_s(image, text, references, owner)
+    for i in range(n):
+        a = 2.5 * max(cosine(image[i], text[i]), 0)
+        b = max([cosine(text[i], references[j]) for j in np.flatnonzero(owner == i)] + [0.0])
+        expected = 2 * a * b / (a + b) if a + b else 0
+        assert found[i] == pytest.approx(expected, abs=1e-6)
+
+
+def test_ref_clip_s_of_nothing_alike_is_zero():
+    image, text = torch.tensor([[1.0, 0]]), torch.tensor([[-1.0, 0]])
+    assert scores.ref_clip_s(image, text, image, [0]).tolist() == [0]
+
+
+def test_i0t_s_on_every_side():
+    x, y = STANDARDISER.image(IMAGE), STANDARDISER.text(TEXT)
+    for sides, a, b, raw in (
+        (("image", "text"), x, y, (IMAGE, TEXT)),
+        (("image", "image"), x, x.roll(1, 0), (IMAGE, IMAGE.roll(1, 0))),
+        (("text", "text"), y, y.roll(1, 0), (TEXT, TEXT.roll(1, 0))),
+    ):
+        found = scores.i0t_s(*raw, STANDARDISER, sides)
+        np.testing.assert_allclose(
+            found, [cosine(p, q) for p, q in zip(a, b, strict=True)], atol=1e-5
+        )
+    assert scores.i0t_s(IMAGE, TEXT, STANDARDISER).min() < 0
+    for sides in (("image",), ("image", "audio")):
+        with pytest.raises(ValueError, match="sides must be two"):
+            scores.i0t_s(IMAGE, TEXT, STANDARDISER, sides)
+
+
+def metrics():
+    owner = torch.arange(60) // 2
+    references = cloud(60, 5, 2) + 0.5
+    return [
+        (scores.CLIPScore(), scores.clip_s(IMAGE, TEXT), ()),
+        (scores.CLIPScore(weight=1), scores.clip_s(IMAGE, TEXT, 1), ()),
+        (scores.I0TScore(STANDARDISER), scores.i0t_s(IMAGE, TEXT, STANDARDISER), ()),
+        (
+            scores.RefCLIPScore(),
+            scores.ref_clip_s(IMAGE, TEXT, references, owner),
+            (references, owner),
+        ),
+    ]
+
+
+@pytest.mark.parametrize("k", range(4))
+def test_metrics_are_means_over_uneven_batches(k):
+    metric, expected, extra = metrics()[k]
+    for part in torch.split(torch.arange(30), [7, 1, 22]):
+        more = ()
+        if extra:
+            references, owner = extra
+            own = torch.isin(owner, part)
+            more = references[own], owner[own] - part[0]
+        metric.update(IMAGE[part], TEXT[part], *more)
+    assert float(metric.compute()) == pytest.approx(expected.mean(), abs=1e-6)
+    metric.reset()
+    one = (extra[0][:2], extra[1][:2]) if extra else ()
+    assert float(metric(IMAGE[:1], TEXT[:1], *one)) == pytest.approx(expected[0], abs=1e-6)
+
+
+@quick
+@given(seeds, st.integers(3, 40), st.sampled_from("bc"))
+def test_kendall_against_torchmetrics(seed, n, variant):
+    rng = np.random.default_rng(seed)
+    a, b = rng.integers(0, 4, n), rng.standard_normal(n).round(1)
+    a[:2] = [0, 1]
+    b[:2] = [9, 8]
+    expected = kendall_rank_corrcoef(
+        torch.tensor(b), torch.tensor(a, dtype=torch.float64), variant=variant
+    )
+    assert scores.kendall(a, b, variant) == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_kendall_variants_and_limits():
+    a, b = [1, 1, 2, 2, 3], [1, 2, 3, 4, 5]
+    assert scores.kendall(b, b) == pytest.approx(1)
+    assert scores.kendall(b, b[::-1], "c") == pytest.approx(-1)
+    assert scores.kendall(a, b, "b") != scores.kendall(a, b, "c")
+    assert math.isnan(scores.kendall([0, 0, 0], [1, 2, 3]))
+    with pytest.raises(ValueError, match="at least 2"):
+        scores.kendall([1], [1])
+    with pytest.raises(ValueError, match="they have 2 and 3"):
+        scores.kendall([1, 2], [1, 2, 3])
+    with pytest.raises(ValueError, match="Item 1 of b is not finite"):
+        scores.kendall([1, 2], [1, math.nan])
+    with pytest.raises(ValueError, match='"b" or "c"'):
+        scores.kendall([1, 2], [1, 2], "a")
+
+
+@pytest.mark.parametrize(
+    ("image", "text", "sentence"),
+    [
+        (IMAGE, TEXT[:3], "they have 30 and 3"),
+        (IMAGE, TEXT[:, :3], "5 and 3 dimensions"),
+        (IMAGE * 0, TEXT, "Row 0 of x is a zero vector"),
+        (IMAGE, TEXT * torch.nan, "Row 0 of y is not finite"),
+    ],
+)
+def test_bad_input(image, text, sentence):
+    for call in (
+        lambda: scores.clip_s(image, text),
+        lambda: scores.CLIPScore().update(image, text),
+        lambda: scores.i0t_s(image, text, STANDARDISER),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("owner", "sentence"),
+    [
+        ([0, 1, 3], "owner must name rows of the 3 pairs"),
+        ([0, 1, -1], "owner must name rows of the 3 pairs"),
+        ([0, 0, 2], "Pair 1 has no reference"),
+        ([0, 1], "owner must be 3 integers"),
+    ],
+)
+def test_bad_references(owner, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        scores.ref_clip_s(IMAGE[:3], TEXT[:3], TEXT[3:6], owner)
