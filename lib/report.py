@@ -1,0 +1,205 @@
+"""All findings on two pages: RESULTS.md, and a gallery of the figures that opens in any browser.
+
+`python -m lib.report --profile NAME` writes them; `--coverage` prints the table of the README.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+
+from lib import items, paper, paths, profile, results, state, style
+
+START, BEYOND = "", "beyond"
+SECTIONS = (START, *paper.KEYS, BEYOND)  # the folders of the notebooks, in the papers' order
+SHORT = {"alignclip": "AlignCLIP"}  # known by the name of its model
+
+
+def heading(section: str) -> str:
+    """The title of a section: a paper's short name, or what stands beside the papers."""
+    if section in (START, BEYOND):
+        return "Start here" if section == START else "Beyond the papers"
+    return SHORT.get(section) or paper.PAPERS[section].title.partition(":")[0]
+
+
+def source(section: str) -> str:
+    """Where the paper of a section can be read; empty if it has none."""
+    entry = paper.PAPERS.get(section)
+    return f"https://arxiv.org/abs/{entry.arxiv}" if entry else ""
+
+
+def number(value: object) -> str:
+    """A measured value for people: three digits, or the text as it is."""
+    if value is None or value == "" or value != value:
+        return ""
+    return value if isinstance(value, str) else f"{value:.3g}"
+
+
+def measured(row: pd.Series) -> str:
+    """A finding's value, its interval and its subject, e.g. "0.92 [0.91, 0.93] (mini-rn)"."""
+    interval = f"[{number(row.low)}, {number(row.high)}]" if number(row.low) else ""
+    subject = f"({row.subject})" if row.subject else ""
+    return " ".join(filter(None, [number(row.measured), interval, subject]))
+
+
+# RESULTS.md ---------------------------------------------------------------------------------------
+
+
+def results_md(profile_name: str) -> str:
+    """Every claim of the four papers, paper by paper, with its verdict."""
+    findings = results.collect(profile_name)
+    lines = [
+        "# Results",
+        "",
+        f"Every claim of the four papers, and what became of it in profile `{profile_name}`. "
+        "The rule behind a verdict was written before the run; brackets are 95 % intervals. "
+        "Written by `./run_all.sh`.",
+        "",
+        *_table(_totals(findings)),
+    ]
+    for key in paper.KEYS:
+        lines += ["", f"## {heading(key)}", "", f"[{paper.PAPERS[key].title}]({source(key)})", ""]
+        lines += _table([_line(row, profile_name) for _, row in _of(findings, key).iterrows()])
+    return "\n".join(lines) + "\n"
+
+
+def _of(findings: pd.DataFrame, key: str) -> pd.DataFrame:
+    return findings[findings.paper == key]
+
+
+def _totals(findings: pd.DataFrame) -> list[dict]:
+    verdicts = [*results.VERDICTS, results.PLANNED]
+    return [
+        {"Paper": heading(key), "Claims": _of(findings, key).claim.nunique()}
+        | {verdict: (_of(findings, key).verdict == verdict).sum() for verdict in verdicts}
+        for key in paper.KEYS
+    ]
+
+
+def _line(row: pd.Series, profile_name: str) -> dict:
+    base = state.report_files(profile_name)[0].parent
+    notebook = _link(row["item"], paths.NOTEBOOKS / f"{row['item']}.ipynb", base)
+    why = [row.rule and f"Rule: {row.rule}", row.reason, row.note]
+    return {
+        "#": row.number,
+        "Claim": f"{row.text} ({row['where']})",
+        "Paper": row.paper_value,
+        "Here": measured(row),
+        "Verdict": "<br>".join([f"**{row.verdict}**", *filter(None, why)]),
+        "Notebook": notebook if row["item"] else "",
+    }
+
+
+def _table(rows: list[dict]) -> list[str]:
+    def line(cells) -> str:
+        tidy = (" ".join(str(cell).split()).replace("|", "\\|") for cell in cells)
+        return f"| {' | '.join(tidy)} |"
+
+    head = list(rows[0])
+    return [line(head), f"|{'---|' * len(head)}", *(line(row.values()) for row in rows)]
+
+
+def _link(text: str, target: Path, base: Path) -> str:
+    return f"[{text}]({_relative(target, base)})"
+
+
+def _relative(target: Path, base: Path) -> str:
+    return Path(os.path.relpath(target, base)).as_posix()
+
+
+# Coverage -----------------------------------------------------------------------------------------
+
+
+def coverage(profile_name: str = "mini") -> str:
+    """A Markdown table of all items with their status, for the README."""
+    rows = []
+    for item in items.load().values():
+        there = item.notebook.exists()
+        rows.append(
+            {
+                "Paper": heading(item.paper),
+                "Where": item.where,
+                "Notebook": _link(item.title, item.notebook, paths.ROOT) if there else item.title,
+                "Status": item.status(profile_name),
+            }
+        )
+    return "\n".join(_table(rows)) + "\n"
+
+
+# The gallery --------------------------------------------------------------------------------------
+
+
+def index_html(profile_name: str) -> str:
+    """One static page: every figure with its verdicts and its files, and what is still missing."""
+    folder = paths.FIGURES / profile_name
+    findings = results.collect(profile_name)
+    sections = []
+    for section in SECTIONS:
+        own = [item for item in items.load().values() if item.paper == section]
+        cards = [_card(item, findings, folder) for item in own if _drawn(item, folder)]
+        missing = [
+            {"title": item.title, "where": item.where, "status": item.status(profile_name)}
+            for item in own
+            if not _drawn(item, folder)
+        ]
+        title = paper.PAPERS[section].title if section in paper.PAPERS else ""
+        texts = {"heading": heading(section), "title": title, "url": source(section)}
+        sections.append({**texts, "cards": cards, "missing": missing})
+    counts = findings.verdict.value_counts()
+    totals = [(verdict, counts.get(verdict, 0)) for verdict in (*results.VERDICTS, results.PLANNED)]
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template = Path(__file__).with_suffix(".html.j2").read_text(encoding="utf-8")
+    page = environment.from_string(template)
+    return page.render(profile=profile_name, sections=sections, totals=totals)
+
+
+def _wide(png: Path) -> bool:
+    """Whether a picture is wider than a column of a page."""
+    pixels = int.from_bytes(png.read_bytes()[16:20], "big")
+    return pixels > 1.5 * style.COLUMN * 200
+
+
+def _drawn(item: items.Item, folder: Path) -> bool:
+    return (folder / f"{item.name}.png").is_file()
+
+
+def _card(item: items.Item, findings: pd.DataFrame, folder: Path) -> dict:
+    rows = findings[findings["item"] == item.name]
+    return {
+        "name": item.name,
+        "title": item.title,
+        "where": item.where,
+        "wide": _wide(folder / f"{item.name}.png"),
+        "notebook": _relative(item.notebook, folder),
+        "findings": [
+            {**row.to_dict(), "measured": measured(row), "paper_name": heading(row.paper)}
+            for _, row in rows.iterrows()
+        ],
+    }
+
+
+def write(profile_name: str) -> None:
+    """Write RESULTS.md and `figures/<profile>/index.html`."""
+    text, page = state.report_files(profile_name)
+    state.write_text(text, results_md(profile_name))
+    state.write_text(page, index_html(profile_name))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m lib.report", description=__doc__)
+    parser.add_argument("--profile", default="mini")
+    parser.add_argument("--coverage", action="store_true")
+    options = parser.parse_args(arguments)
+    name = profile.load(options.profile).name
+    if options.coverage:
+        print(coverage(name), end="")
+    else:
+        write(name)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,13 @@
+"""What every test runs under: no display, no network, and no file outside a temporary folder."""
+
+import os
+
+os.environ["MPLBACKEND"] = "Agg"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import hypothesis
+
+# The same examples every time: a test that fails here fails everywhere.
+hypothesis.settings.register_profile("steady", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("steady")

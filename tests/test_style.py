@@ -1,0 +1,86 @@
+"""The style: fixed sizes and colours, and equal figures are equal bytes."""
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import matplotlib.pyplot as plt
+import pytest
+
+from lib import paths, style
+
+DRAW = """
+import sys
+import numpy as np
+import matplotlib.pyplot as plt
+from lib import style
+style.use()
+figure, (left, right) = plt.subplots(1, 2, figsize=(style.PAGE, 2.4))
+for seed, colour in enumerate([style.IMAGE, style.TEXT]):
+    x = np.random.default_rng(seed).normal(size=(200, 2))
+    left.scatter(*x.T, s=4, color=colour, label=f"$x_{seed}$")
+    right.hist(x[:, 0], alpha=0.5)
+right.imshow(x[:20], cmap="cividis")
+left.legend()
+left.set(title="Gap é", xlabel="first", ylabel="second")
+style.savefig(figure, sys.argv[1])
+"""
+
+
+@pytest.fixture(autouse=True)
+def default_style():
+    with plt.rc_context():
+        yield
+    plt.close("all")
+
+
+def test_equal_figures_are_equal_bytes(tmp_path):
+    digests = set()
+    for seed in ("1", "2"):  # another process, another order of sets
+        command = [sys.executable, "-c", DRAW, str(tmp_path / seed)]
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(paths.ROOT)}
+        subprocess.run(command, check=True, env=environment, cwd=tmp_path)
+        files = [tmp_path / f"{seed}.png", tmp_path / f"{seed}.pdf"]
+        digests.add(tuple(hashlib.sha256(file.read_bytes()).hexdigest() for file in files))
+        assert b"CreationDate" not in files[1].read_bytes()
+    assert len(digests) == 1
+
+
+def test_sizes_are_kept(tmp_path):
+    style.use()
+    figure, axes = plt.subplots(figsize=(style.COLUMN, 2))
+    axes.plot([1, 2])
+    style.savefig(figure, tmp_path / "a" / "figure")
+    height, width, _ = plt.imread(tmp_path / "a" / "figure.png").shape
+    assert (width, height) == (round(3.4 * 200), 400)
+    assert sorted(file.name for file in (tmp_path / "a").iterdir()) == ["figure.pdf", "figure.png"]
+
+
+def test_one_suffix_saves_one_file(tmp_path):
+    figure, _ = plt.subplots()
+    style.savefig(figure, tmp_path / "only.pdf")
+    assert [file.name for file in tmp_path.iterdir()] == ["only.pdf"]
+    with pytest.raises(ValueError, match=r"only\.svg"):
+        style.savefig(figure, tmp_path / "only.svg")
+
+
+def test_use_overrides_the_users_settings():
+    plt.rcParams.update({"font.size": 30, "axes.grid": True, "lines.linestyle": "--"})
+    style.use()
+    assert plt.rcParams["font.size"] == 8
+    assert not plt.rcParams["axes.grid"]
+    assert plt.rcParams["lines.linestyle"] == "-"
+    assert plt.rcParams["font.sans-serif"] == ["DejaVu Sans"]
+
+
+OKABE_ITO = ["#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#000000"]
+
+
+def test_colours_are_those_of_okabe_and_ito():
+    style.use()
+    cycle = plt.rcParams["axes.prop_cycle"].by_key()["color"]
+    greys = {style.MISMATCH, style.REFERENCE}
+    assert {*style.COLOURS.values(), *cycle} <= {*OKABE_ITO, *greys}
+    assert len(set(style.COLOURS.values())) == len(style.COLOURS)
+    assert cycle[:2] == [style.IMAGE, style.TEXT]

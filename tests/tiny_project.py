@@ -1,0 +1,140 @@
+"""A miniature of this repository for the runner's tests: its own code, notebooks without torch."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from lib import paths
+
+OWN = ("__init__", "environment", "execute", "items", "names", "paths", "profile", "progress")
+OWN += ("run", "state")
+
+PROFILE = """\
+models: {clip: mini-clip}
+pairs: world
+labelled: {shape: world-shape}
+judgements: {expert: world-expert}
+n_pairs: 10
+n_train_pairs: 10
+n_bootstrap: 10
+"""
+# Every notebook that ran leaves a line in ran.txt; so do training, encoding and the report.
+TINY = '''\
+"""Saves what an item has to save, and notes that it ran."""
+import json
+from lib import paths
+
+
+def note(what):
+    with open(paths.ROOT / "ran.txt", "a") as file:
+        file.write(what + "\\n")
+
+
+def save(item, profile, verdict="reproduced"):
+    for suffix in ("png", "pdf", "csv"):
+        file = paths.FIGURES / profile / f"{item}.{suffix}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(item)
+    file.with_suffix(".json").write_text(json.dumps({"findings": [{"verdict": verdict}]}))
+    note(item)
+'''
+OTHER = "VALUE = 1\n"
+TRAIN = """\
+import sys
+from lib import state, tiny
+state.write_text(state.weights(sys.argv[1]), "weights")
+tiny.note("train " + sys.argv[1])
+"""
+EMBED = """\
+import sys
+from lib import state, tiny
+assert state.weights("mini-clip").exists()
+tiny.note("embed " + sys.argv[-1])
+"""
+REPORT = """\
+import sys
+from lib import paths, state, tiny
+for file in state.report_files(sys.argv[-1]):
+    state.write_text(file, str(len(list((paths.FIGURES / sys.argv[-1]).rglob("*.json")))))
+tiny.note("report")
+"""
+
+
+class Project:
+    """A temporary project folder and its runner."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        for folder in ("lib", "notebooks", "profiles"):
+            (root / folder).mkdir()
+        for module in OWN:
+            shutil.copy(paths.ROOT / "lib" / f"{module}.py", root / "lib")
+        for file in ("Snakefile", "run_all.sh", "pyproject.toml", "requirements.lock"):
+            shutil.copy(paths.ROOT / file, root)
+        self.write("profiles/mini.yaml", PROFILE)
+        modules = {"tiny": TINY, "other": OTHER, "train": TRAIN, "embed": EMBED, "report": REPORT}
+        for module, text in modules.items():
+            self.write(f"lib/{module}.py", text)
+
+    def write(self, path: str, text: str) -> None:
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    def read(self, path: str) -> str:
+        return (self.root / path).read_text()
+
+    def items(self, **entries: str) -> None:
+        """List these items: name (`a__one` for a/one) -> further keys, as YAML."""
+        self.write("notebooks/items.yaml", "".join(
+            f"{name.replace('__', '/')}:\n  title: {name}\n  where: Figure 1\n{more}"
+            for name, more in entries.items()
+        ))  # fmt: skip
+
+    def notebook(self, item: str, *cells: str, parameters: str = 'profile = "mini"') -> None:
+        """A notebook of a parameters cell and these code cells."""
+        sources = [_cell(parameters, ["parameters"]), *map(_cell, cells)]
+        text = {"cells": sources, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}
+        self.write(f"notebooks/{item}.ipynb", json.dumps(text))
+
+    def environment(self, **more: str) -> dict:
+        own = {k: v for k, v in os.environ.items() if not k.startswith("MODALITY_GAP")}
+        return {**own, **more}
+
+    def start(self, *arguments: str, **more) -> subprocess.Popen:
+        command = [sys.executable, "-m", "lib.run", "--jobs", "2", *arguments]
+        return subprocess.Popen(
+            command,
+            cwd=self.root,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            **more,
+        )
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """Exit code and output."""
+        process = self.start(*arguments)
+        output, _ = process.communicate(timeout=300)
+        return process.returncode, output
+
+    def ran(self) -> list[str]:
+        """What ran since the last question."""
+        file = self.root / "ran.txt"
+        lines = sorted(file.read_text().split("\n")[:-1]) if file.exists() else []
+        file.unlink(missing_ok=True)
+        return lines
+
+
+def _cell(source: str, tags: tuple | list = ()) -> dict:
+    return {
+        "cell_type": "code",
+        "source": source,
+        "metadata": {"tags": list(tags)},
+        "outputs": [],
+        "execution_count": None,
+    }
