@@ -6,7 +6,6 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -85,7 +84,7 @@ def save(
     figure: Figure,
     table: pd.DataFrame,
     findings: Sequence[Finding] = (),
-) -> Path:
+) -> None:
     """Write `figures/<profile>/<item>.png`, `.pdf`, `.csv` and `.json`; the same in, the same out.
 
     Args:
@@ -94,8 +93,6 @@ def save(
         figure: the item's figure.
         table: the numbers behind it, tidy: one observation per row.
         findings: the verdicts, one per claim that the notebook tests.
-
-    Returns: the path of the four files, without suffix.
 
     Raises: ValueError for an unknown item or profile, an empty table, or a claim that is there
         twice.
@@ -123,7 +120,6 @@ def save(
     state.write_text(
         path.with_suffix(".json"), json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     )
-    return path
 
 
 def _as_json(finding: Finding) -> dict:

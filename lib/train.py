@@ -34,7 +34,7 @@ from lib.world.render import render
 CONTEXT = 32  # tokens; the longest short caption has 31
 MEAN = STD = (0.5, 0.5, 0.5)
 CHECKPOINT_STEPS = 100
-CURVE_STEPS = 300
+CURVE_STEPS = 250
 FACTORS = ("shape", "colour", "texture", "size", "background", "style", "n_objects")
 
 
@@ -47,8 +47,8 @@ class Recipe:
     text: dict  # open_clip's text_cfg, less vocabulary and tokenizer
     embed_dim: int = 128
     logit_scale: float = 100.0  # fixed where CLIP's learnable scale ends
-    steps: int = 1800
-    tagging_steps: int = 600  # before them: the image tower alone learns to tag (see `_tagging`)
+    steps: int = 800
+    tagging_steps: int = 450  # before them: the image tower alone learns to tag (see `_tagging`)
     batch: int = 128
     learning_rate: float = 2e-3
     warm_up: int = 100

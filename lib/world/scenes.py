@@ -130,7 +130,7 @@ def _place(draw: Stream, things: list[Thing], relation: int | None, hard: bool) 
     middle = RESOLUTION / 2
     if relation is None:
         # A hard lone object may be cut by the picture's edge.
-        reach = middle - 2 if hard else 2.0
+        reach = middle - 6 if hard else 2.0
         spots = [(middle + draw.between(-reach, reach), middle + draw.between(-reach, reach))]
     else:
         near, far = draw.between(11, 13.5), draw.between(34.5, 37)

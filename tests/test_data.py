@@ -1,0 +1,410 @@
+"""Data sets are read from stand-ins in the formats of the real repositories."""
+
+import hashlib
+import sys
+import types
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import standins
+import torch
+from datasets import ClassLabel, Dataset, Image
+from huggingface_hub import constants
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib import data, paths, profile
+from lib.data import Embeddings, NotAvailable
+
+
+@pytest.fixture
+def hub_cache(tmp_path, monkeypatch):
+    """An offline machine: an empty Hugging Face cache and an empty cache of ours."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
+    monkeypatch.delenv("MODALITY_GAP_DATA", raising=False)
+    return tmp_path / "hub"
+
+
+def snapshot(hub_cache, source):
+    return standins.put_in_hub(hub_cache, source.repo, source.revision or "c" * 40, "dataset")
+
+
+def with_rows(monkeypatch, table, name, rows):
+    """The table's entry with another number of rows, so that a stand-in may be small."""
+    monkeypatch.setitem(table, name, replace(table[name], rows=rows))
+
+
+# --- pairs --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def coco(hub_cache, monkeypatch):
+    source = replace(data.PAIRS["coco"]["test"], rows=7)
+    monkeypatch.setitem(data.PAIRS, "coco", {"test": source})
+    standins.write_captioned(snapshot(hub_cache, source), source.table, source.archive, 7)
+    return source
+
+
+def test_pairs_have_the_common_columns(coco):
+    pairs = data.load_pairs("coco", "test")
+    assert pairs.column_names == ["image", "image_id", "captions"]
+    assert isinstance(pairs.features["image"], Image)
+    assert pairs["image_id"][:] == [f"{i:06d}" for i in range(7)]
+    for i, row in enumerate(pairs):
+        assert row["captions"] == standins.captions(i)  # five, where the file has six as well
+        assert row["image"].size == (24, 24)
+    jpeg = pairs.cast_column("image", Image(decode=False))[2]["image"]["bytes"]
+    assert jpeg == standins.encoded(2, "JPEG")  # the bytes of the archive, not encoded again
+
+
+def test_first_rows(coco):
+    assert data.load_pairs("coco", "test", 3)["image_id"][:] == ["000000", "000001", "000002"]
+    assert len(data.load_pairs("coco", "test", 100)) == 7
+
+
+def test_splits_of_one_archive(hub_cache, monkeypatch):
+    source = data.PAIRS["flickr30k"]["val"]
+    folder = snapshot(hub_cache, source)
+    standins.write_captioned(folder, source.table, source.archive, 4)
+    lines = (folder / source.table).read_text().replace(",test,000001", ",val,000001")
+    (folder / source.table).write_text(lines.replace(",test,000003", ",train,000003"))
+    assert data.load_pairs("flickr30k", "val")["image_id"][:] == ["000001"]
+    assert data.load_pairs("flickr30k", "train")["image_id"][:] == ["000003"]
+
+
+def test_half_a_data_set_is_not_taken(coco, monkeypatch):
+    monkeypatch.setitem(data.PAIRS, "coco", {"test": replace(coco, rows=5_000)})
+    with pytest.raises(NotAvailable, match="coco came with 7 rows instead of 5,000"):
+        data.load_pairs("coco", "test")
+
+
+def test_damaged_archive(coco, hub_cache):
+    archive = next(hub_cache.rglob(coco.archive))
+    archive.write_bytes(archive.read_bytes()[:-50])
+    with pytest.raises(NotAvailable, match=r"coco could not be had \(BadZipFile"):
+        data.load_pairs("coco", "test")
+
+
+def test_full_disk(coco, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(data.Dataset, "from_generator", full)
+    with pytest.raises(NotAvailable, match="disk is too full for coco"):
+        data.load_pairs("coco", "test")
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: data.load_pairs("cocoo"), "no data set of pairs 'cocoo'.*coco"),
+        (lambda: data.load_pairs("coco", "train"), "no split of coco 'train'.*test"),
+        (lambda: data.load_pairs("flickr30k", "tset"), "no split of flickr30k 'tset'.*test"),
+        (lambda: data.load_pairs("coco", "test", 0), "1 or more, not 0"),
+        (lambda: data.load_labelled("cifar-100"), "no labelled data set 'cifar-100'.*cifar100"),
+        (lambda: data.load_labelled("world-shap"), "'world-shap'.*world-shape"),
+        (lambda: data.load_labelled("imagenet", "train"), "no split of imagenet 'train'.*test"),
+        (lambda: data.load_judgements("flickr8k"), "'flickr8k'.*flickr8k-"),
+        (lambda: data.load_judgements("world-cf", -1), "1 or more, not -1"),
+        (lambda: data.published_embeddings("clipp"), "'clipp'.*clip"),
+        (lambda: data.splits("nothing like it"), "no data set 'nothing like it'"),
+    ],
+)
+def test_names_that_do_not_exist(call, text):
+    with pytest.raises(ValueError, match=text):
+        call()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: data.load_pairs("coco"),
+        lambda: data.load_labelled("cifar100"),
+        lambda: data.load_labelled("pets", "train"),
+        lambda: data.load_labelled("cub"),
+    ],
+)
+def test_offline_without_the_files(hub_cache, call):
+    with pytest.raises(NotAvailable, match=r"^\S+ is not in the local cache, and [^.]*\.$"):
+        call()
+
+
+# --- labelled images ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "image", "label"),
+    [
+        ("cifar100", "cifar100/test-00000-of-00001.parquet", "img", "fine_label"),
+        ("cifar10", "plain_text/test-00000-of-00001.parquet", "img", "label"),
+        ("food101", "data/validation-00000-of-00001.parquet", "image", "label"),
+        ("birdsnap", "data/test-00000-of-00001.parquet", "image", "common"),
+        ("cub", "data/test-00000-of-00001.parquet", "image", "label"),
+    ],
+)
+def test_parquet(hub_cache, monkeypatch, name, file, image, label):
+    with_rows(monkeypatch, data.LABELLED, name, 5)
+    folder = snapshot(hub_cache, data.LABELLED[name])
+    standins.write_parquet(folder / file, 5, image, label, ["aquarium_fish", "bear"])
+    other = file.replace("test", "train").replace("validation", "train")
+    standins.write_parquet(folder / other, 9, image, label, ["aquarium_fish", "bear"])
+    rows = data.load_labelled(name, "test")
+    assert rows.column_names == ["image", "image_id", "label"]
+    assert isinstance(rows.features["label"], ClassLabel)
+    assert rows.features["label"].names == ["aquarium fish", "bear"]
+    assert rows["label"][:] == [0, 1, 0, 1, 0]
+    assert rows["image_id"][:] == [f"{name}-test-{i}" for i in range(5)]
+    for i, picture in enumerate(rows["image"]):
+        np.testing.assert_array_equal(np.array(picture), np.array(standins.picture(i)))
+    assert len(data.load_labelled(name, "train", 4)) == 4
+
+
+def test_shards_are_put_together(hub_cache, monkeypatch):
+    with_rows(monkeypatch, data.LABELLED, "cifar10", 6)
+    folder = snapshot(hub_cache, data.LABELLED["cifar10"])
+    for shard in range(2):
+        file = folder / "plain_text" / f"test-0000{shard}-of-00002.parquet"
+        standins.write_parquet(file, 3, "img", "label", ["a", "b"])
+    assert data.load_labelled("cifar10")["label"][:] == [0, 1, 0, 0, 1, 0]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("pets", "jpeg"), ("imagenet-v2", "webp")])
+def test_tar(hub_cache, monkeypatch, name, kind):
+    with_rows(monkeypatch, data.LABELLED, name, 5)
+    folder = snapshot(hub_cache, data.LABELLED[name])
+    standins.write_tar(folder, "test", 5, ["tabby cat", "pug", "beagle"], kind)
+    rows = data.load_labelled(name, "test")
+    assert rows.column_names == ["image", "image_id", "label"]
+    assert rows.features["label"].names == ["tabby cat", "pug", "beagle"]
+    assert rows["label"][:] == [0, 2, 1, 1, 0]  # shard 0 has rows 0, 2, 4; shard 1 has 1, 3
+    assert rows[0]["image"].size == (24, 24)
+
+
+def test_columns_that_are_not_there(hub_cache, monkeypatch):
+    folder = snapshot(hub_cache, data.LABELLED["birdsnap"])
+    file = folder / "data" / "test-00000-of-00001.parquet"
+    standins.write_parquet(file, 2, "image", "species", ["a", "b"])
+    with pytest.raises(NotAvailable, match="'common'; it has image, species, extra"):
+        data.load_labelled("birdsnap")
+
+
+def test_classes_without_names(hub_cache, monkeypatch):
+    folder = snapshot(hub_cache, data.LABELLED["cars"])
+    file = folder / "data" / "test-00000-of-00001.parquet"
+    file.parent.mkdir()
+    images = [{"bytes": standins.encoded(0), "path": None}]
+    rows = Dataset.from_dict({"image": images, "label": [3]}).cast_column("image", Image())
+    rows.to_parquet(file)
+    with pytest.raises(NotAvailable, match="does not say what its classes are called"):
+        data.load_labelled("cars")
+
+
+def test_damaged_parquet(hub_cache):
+    folder = snapshot(hub_cache, data.LABELLED["cars"])
+    (folder / "data").mkdir()
+    (folder / "data" / "test-00000-of-00001.parquet").write_bytes(b"PAR1 and then nothing")
+    with pytest.raises(NotAvailable, match="could not be had") as caught:
+        data.load_labelled("cars")
+    assert "\n" not in str(caught.value)
+
+
+def test_every_public_set_is_pinned_or_says_so():
+    entries = [source for splits in data.PAIRS.values() for source in splits.values()]
+    entries += list(data.LABELLED.values())
+    for source in entries:
+        assert source.revision is None or len(bytes.fromhex(source.revision)) == 20
+    assert [key for key, value in data.LABELLED.items() if value.revision is None] == ["cub"]
+
+
+@pytest.mark.parametrize("name", profile.available())
+def test_profiles_name_data_sets_that_exist(name):
+    p = profile.load(name)
+    for pairs in filter(None, [p.pairs, p.pairs_2]):
+        assert "test" in data.splits(pairs)
+    for labelled in p.labelled.values():
+        assert "test" in data.splits(labelled)
+    assert set(p.judgements.values()) <= {"world-expert", "world-cf", *data.JUDGED}
+
+
+# --- judgements ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def flickr8k(hub_cache, tmp_path, monkeypatch):
+    standins.write_flickr8k(tmp_path / "own" / "flickr8k")
+    monkeypatch.setenv("MODALITY_GAP_DATA", str(tmp_path / "own"))
+
+
+def test_expert_judgements(flickr8k):
+    rows = data.load_judgements("flickr8k-expert")
+    assert set(rows.column_names) == {
+        *("image", "image_id", "caption", "references", "ratings", "rating")
+    }
+    assert len(rows) == 6  # three images, two candidates each
+    assert rows[0]["ratings"] == [1, 2, 4] and rows[0]["rating"] == pytest.approx(7 / 3)
+    assert rows[0]["caption"] == "a red star ."
+    assert rows[1]["ratings"] == [3, 3, 3] and rows[1]["image_id"] == "0"
+    assert rows[0]["references"] == standins.captions(0)
+    assert rows[0]["image"].size == (24, 24)
+    assert set(data.load_judgements("flickr8k-expert", 2)["image_id"][:]) == {"0", "1"}
+
+
+def test_crowd_judgements(flickr8k):
+    rows = data.load_judgements("flickr8k-cf")
+    assert len(rows) == 3  # the judgement that is not a number is left out
+    assert rows["ratings"][:] == [[0.25]] * 3 and rows["image_id"][:] == ["0", "1", "2"]
+
+
+def test_judgements_are_not_here(hub_cache):
+    with pytest.raises(NotAvailable, match=r"download.py .* MODALITY_GAP_DATA .*flickr8k.json\.$"):
+        data.load_judgements("flickr8k-expert")
+
+
+# --- the embedded world -------------------------------------------------------------------------
+
+
+def test_world_is_asked_by_its_own_names(monkeypatch):
+    """Names and sizes only: what the world draws is tested elsewhere."""
+    world = types.ModuleType("lib.world")
+    world.SPLITS = {"train": (0, 100, {}), "test": (2, 10, {})}
+    world.LABELLED_SPLITS = {"test": (12, 20, {}), "ink": (17, 20, {})}
+    world.LABEL_SETS = {"shape": ("shape",), "shape-colour": ("colour", "shape")}
+    world.N_JUDGED = 30
+    world.pairs = lambda *asked: ("pairs", *asked)
+    world.labelled = lambda *asked: ("labelled", *asked)
+    world.judgements = lambda *asked: ("judgements", *asked)
+    monkeypatch.setitem(sys.modules, "lib.world", world)
+    monkeypatch.setattr("lib.world", world, raising=False)
+    assert data.load_pairs("world", "train", 7) == ("pairs", "train", 7)
+    assert data.load_pairs("world", "test", 50) == ("pairs", "test", 10)
+    assert data.load_pairs("world") == ("pairs", "test", None)
+    assert data.load_labelled("world-shape-colour", "ink", 99) == (
+        *("labelled", "shape-colour", "ink", 20),
+    )
+    assert data.load_judgements("world-cf", 4) == ("judgements", "cf", 4)
+    assert data.splits("world") == ("train", "test")
+    assert data.splits("world-shape") == ("test", "ink")
+    with pytest.raises(ValueError, match=r"no split of world 'tset'.*test"):
+        data.load_pairs("world", "tset")
+
+
+def test_world_has_the_common_columns():
+    pairs = data.load_pairs("world", "test", 2)
+    assert {"image", "image_id", "captions", "long_caption"} <= set(pairs.column_names)
+    labelled = data.load_labelled("world-colour", "test", 2)
+    assert set(labelled.column_names) == {"image", "image_id", "label"}
+    assert isinstance(labelled.features["label"], ClassLabel)
+    judged = data.load_judgements("world-expert", 1)
+    assert {"caption", "references", "ratings", "rating"} <= set(judged.column_names)
+
+
+# --- published embeddings -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def published(hub_cache, tmp_path, monkeypatch):
+    """A folder with a stand-in for features_clip.npy, whose hash is the one asked for."""
+    both = np.random.default_rng(0).normal(size=(2, 6, 4)).astype(np.float32)
+    file = tmp_path / "own" / "mind_the_gap" / "features_clip.npy"
+    file.parent.mkdir(parents=True)
+    np.save(file, both)
+    monkeypatch.setitem(data.PUBLISHED, "clip", hashlib.sha256(file.read_bytes()).hexdigest())
+    monkeypatch.setenv("MODALITY_GAP_DATA", str(tmp_path / "own"))
+    return both, file
+
+
+def test_published_embeddings(published, monkeypatch):
+    both, file = published
+    for folder in (file.parent.parent, file.parent):
+        monkeypatch.setenv("MODALITY_GAP_DATA", str(folder))
+        found = data.published_embeddings("clip")
+        assert found.image.dtype == found.text.dtype == torch.float32
+        np.testing.assert_array_equal(found.image, both[0])
+        np.testing.assert_array_equal(found.text, both[1])
+        assert torch.equal(found.first(), found.text)
+
+
+def test_changed_file_is_refused(published):
+    np.save(published[1], published[0] + 1)
+    with pytest.raises(NotAvailable, match="not the published file: its SHA-256 differs"):
+        data.published_embeddings("clip")
+
+
+def test_pickled_file_is_refused(published, monkeypatch):
+    np.save(published[1], np.array([{}, {}], dtype=object), allow_pickle=True)
+    digest = hashlib.sha256(published[1].read_bytes()).hexdigest()
+    monkeypatch.setitem(data.PUBLISHED, "clip", digest)
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        data.published_embeddings("clip")
+
+
+def test_published_embeddings_offline(hub_cache):
+    with pytest.raises(
+        NotAvailable, match=r"HF_HUB_OFFLINE is set.*MODALITY_GAP_DATA.*holds it\.$"
+    ):
+        data.published_embeddings("clip")
+
+
+def test_published_embeddings_are_asked_for_once(hub_cache, monkeypatch):
+    """No network: one try, one sentence."""
+    tries = []
+
+    def unreachable(self, url, *args, **kwargs):
+        tries.append(url)
+        raise ConnectionError("Name or service not known")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(data.pooch.HTTPDownloader, "__call__", unreachable)
+    with pytest.raises(NotAvailable, match=r"there is no network.*MODALITY_GAP_DATA"):
+        data.published_embeddings("videoclip")
+    assert len(tries) == 1 and tries[0].endswith("Figure_1_Modality_Gap/features_videoclip.npy")
+
+
+def test_downloaded_file_is_checked_and_kept(published, monkeypatch):
+    both, file = published
+    content = file.read_bytes()
+
+    def server(self, url, output, *args, **kwargs):
+        assert served, "the file in the cache should have been used"
+        output = getattr(output, "name", output)
+        with open(output, "wb") as target:
+            target.write(served.pop())
+
+    monkeypatch.delenv("MODALITY_GAP_DATA")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(data.pooch.HTTPDownloader, "__call__", server)
+    served = [content[:-4]]
+    with pytest.raises(NotAvailable, match=r"download of features_clip.npy is damaged"):
+        data.published_embeddings("clip")
+    served = [content]
+    for _ in range(2):
+        np.testing.assert_array_equal(data.published_embeddings("clip").image, both[0])
+
+
+def test_hashes_are_the_published_ones():
+    """Known by heart from the authors' commit; a slip here would refuse the real files."""
+    assert data.PUBLISHED["clip"].startswith("7227280a")
+    assert len(data.PUBLISHED) == 8
+    assert {len(bytes.fromhex(value)) for value in data.PUBLISHED.values()} == {32}
+
+
+# --- embeddings ---------------------------------------------------------------------------------
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=6), st.randoms(), st.integers(0, 3))
+def test_kth_caption_of_every_image(counts, shuffle, k):
+    """Against a loop, with the captions of the images interleaved at random."""
+    owner = [i for i, count in enumerate(counts) for _ in range(count)]
+    shuffle.shuffle(owner)
+    text = torch.arange(len(owner), dtype=torch.float32)[:, None]
+    found = Embeddings(torch.zeros(len(counts), 1), text, torch.tensor(owner))
+    if k >= min(counts):
+        with pytest.raises(ValueError, match=f"no caption {k} of every image"):
+            found.caption(k)
+        return
+    expected = [[j for j, o in enumerate(owner) if o == i][k] for i in range(len(counts))]
+    assert found.caption(k)[:, 0].tolist() == expected

@@ -1,0 +1,263 @@
+"""The cache gives what the model gives, once, and notices when a file is damaged."""
+
+import json
+import logging
+
+import datasets
+import pytest
+import standins
+import torch
+from datasets import Dataset
+
+from lib import embed as module
+from lib import models, paths
+from lib.embed import Embeddings, embed, embed_images, embed_texts
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return models.load(f"local-dir:{standins.tiny_clip(tmp_path_factory.mktemp('tiny'))}")
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
+    return tmp_path / "cache" / "embeddings"
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """How many images and texts were really encoded."""
+    counts = {"image": 0, "text": 0}
+    inner = models.Model._encode
+
+    def counted(self, items, kind, size, encode):
+        counts[kind] += len(items)
+        return inner(self, items, kind, size, encode)
+
+    monkeypatch.setattr(models.Model, "_encode", counted)
+    return counts
+
+
+def files(cache, suffix="*"):
+    return sorted(cache.glob(f"*.{suffix}"))
+
+
+def test_equal_to_direct_encoding(tiny, cache):
+    pairs = standins.pairs(5)
+    found = embed(tiny, pairs)
+    assert isinstance(found, Embeddings)
+    image = tiny.encode_image([standins.picture(i) for i in range(5)])
+    text = tiny.encode_text([text for i in range(5) for text in standins.captions(i)])
+    torch.testing.assert_close(found.image, image, rtol=0, atol=0)
+    torch.testing.assert_close(found.text, text, rtol=0, atol=0)
+    assert found.owner.tolist() == [i for i in range(5) for _ in range(5)]
+    assert found.owner.dtype == torch.long
+    torch.testing.assert_close(found.caption(2), text[2::5], rtol=0, atol=0)
+
+
+def test_second_call_encodes_nothing(tiny, cache, calls):
+    first = embed(tiny, standins.pairs(4))
+    assert calls == {"image": 4, "text": 20}
+    again = embed(tiny, standins.pairs(4))
+    assert calls == {"image": 4, "text": 20}
+    for one, two in zip((first.image, first.text), (again.image, again.text), strict=True):
+        assert torch.equal(one, two) and two.dtype == torch.float32
+
+
+def test_order_of_calls_plays_no_part(tiny, tmp_path, monkeypatch):
+    def ask(names, where):
+        monkeypatch.setattr(paths, "CACHE", tmp_path / where)
+        sets = {"a": standins.pairs(5), "b": standins.pairs(3, start=2)}
+        return {name: embed(tiny, sets[name]) for name in names}
+
+    one, two = ask("ab", "one"), ask("ba", "two")
+    for name in "ab":
+        assert torch.equal(one[name].image, two[name].image)
+        assert torch.equal(one[name].text, two[name].text)
+    for a, b in zip(files(tmp_path / "one"), files(tmp_path / "two"), strict=True):
+        assert a.read_bytes() == b.read_bytes()
+
+
+def test_content_is_the_key(tiny, cache, calls, tmp_path):
+    """Other columns, names and a detour over files do not matter; another image or text does."""
+    pairs = standins.pairs(3)
+    embed_images(tiny, pairs)
+    for i in range(3):
+        (tmp_path / f"{i}.png").write_bytes(standins.encoded(i))
+    on_disk = Dataset.from_dict({"image": [str(tmp_path / f"{i}.png") for i in range(3)]})
+    embed_images(tiny, on_disk.cast_column("image", datasets.Image()))
+    embed_images(tiny, pairs.remove_columns(["captions", "image_id"]).with_format("torch"))
+    embed_images(tiny, standins.pairs(6).select([0, 1, 2]))
+    assert calls["image"] == 3
+    embed_images(tiny, pairs.select([0, 2, 1]))
+    embed_images(tiny, standins.pairs(3, start=1))
+    assert calls["image"] == 9
+    embed_texts(tiny, ["a red circle", "a star"])
+    embed_texts(tiny, ("a red circle", "a star"))
+    assert calls["text"] == 2
+    embed_texts(tiny, ["a red circlea", " star"])
+    assert calls["text"] == 4
+
+
+def test_format_of_the_data_set_plays_no_part(tiny, cache):
+    pairs = standins.pairs(2)
+    image = tiny.encode_image([standins.picture(0), standins.picture(1)])
+    assert torch.equal(embed_images(tiny, pairs.with_format("torch")), image)
+
+
+def test_two_models_do_not_share(tiny, cache, tmp_path):
+    other = models.load(f"local-dir:{standins.tiny_clip(tmp_path / 'other', seed=1)}")
+    x, y = (embed_texts(model, ["a red circle"]) for model in (tiny, other))
+    assert not torch.allclose(x, y) and len(files(cache, "safetensors")) == 2
+
+
+def test_sidecar_says_what_the_file_is(tiny, cache):
+    embed_texts(tiny, ["a red circle", "a star"])
+    (sidecar,) = files(cache, "json")
+    about = json.loads(sidecar.read_text())
+    assert about["model"] == tiny.fingerprint and about["name"] == tiny.name
+    assert about["shape"] == [2, 8] and about["dtype"] == "float32" and about["kind"] == "text"
+
+
+DAMAGE = {
+    "truncated": lambda data, sidecar: data.write_bytes(data.read_bytes()[:-3]),
+    "emptied": lambda data, sidecar: data.write_bytes(b""),
+    "one bit": lambda data, sidecar: data.write_bytes(
+        data.read_bytes()[:-1] + bytes([data.read_bytes()[-1] ^ 1])
+    ),
+    "no sidecar": lambda data, sidecar: sidecar.unlink(),
+    "no data": lambda data, sidecar: data.unlink(),
+    "another's sidecar": lambda data, sidecar: sidecar.write_text(
+        json.dumps(json.loads(sidecar.read_text()) | {"sha256": "0" * 64})
+    ),
+    "sidecar cut": lambda data, sidecar: sidecar.write_text(sidecar.read_text()[:20]),
+    "sidecar of another kind": lambda data, sidecar: sidecar.write_text("[]"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_is_noticed_and_mended(tiny, cache, calls, caplog, kind):
+    texts = ["a red circle", "a star"]
+    first = embed_texts(tiny, texts)
+    (data,), (sidecar,) = files(cache, "safetensors"), files(cache, "json")
+    whole = data.read_bytes(), sidecar.read_bytes()
+    DAMAGE[kind](data, sidecar)
+    with caplog.at_level(logging.WARNING, logger="lib.embed"):
+        assert torch.equal(embed_texts(tiny, texts), first)
+    assert "damaged" in caplog.text and "encoding again" in caplog.text
+    assert (data.read_bytes(), sidecar.read_bytes()) == whole
+    assert calls["text"] == 4
+    embed_texts(tiny, texts)
+    assert calls["text"] == 4
+
+
+def test_interrupted_writing_leaves_nothing(tiny, cache, monkeypatch, caplog):
+    def interrupted(*names):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.os, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            embed_texts(tiny, ["a star"])
+    assert list(cache.iterdir()) == []
+    embed_texts(tiny, ["a star"])
+    assert len(list(cache.iterdir())) == 2 and not caplog.records
+
+
+def test_embeddings_that_are_not_finite_are_not_kept(cache, tmp_path):
+    broken = models.load(f"local-dir:{standins.tiny_clip(tmp_path / 'broken')}")
+    broken.clip.text_projection.data[:] = float("nan")
+    with pytest.raises(ValueError, match="no finite embedding"):
+        embed_texts(broken, ["a star"])
+    assert not cache.exists()
+
+
+def test_images_are_decoded_a_batch_at_a_time(tiny, cache, monkeypatch):
+    sizes = []
+    inner = tiny.encode_image
+    monkeypatch.setattr(models, "BATCH_IMAGES", 4)
+    watched = type("Watched", (), dict(tiny.__dict__))()
+    watched.encode_image = lambda images: sizes.append(len(images)) or inner(images)
+    found = embed_images(watched, standins.pairs(10))
+    assert sizes == [4, 4, 2]
+    direct = inner([standins.picture(i) for i in range(10)])
+    torch.testing.assert_close(found, direct)
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda m: embed(m, standins.pairs(2).remove_columns("captions")), "no column 'captions'"),
+        (lambda m: embed_images(m, standins.pairs(2).remove_columns("image")), "no column 'image'"),
+        (lambda m: embed_images(m, standins.pairs(2).select([])), "is empty"),
+        (lambda m: embed_texts(m, []), "at least one text"),
+        (lambda m: embed(m, standins.pairs(2, n_captions=0)), "at least one text"),
+    ],
+)
+def test_nothing_to_encode(tiny, cache, call, text):
+    with pytest.raises(ValueError, match=text):
+        call(tiny)
+
+
+# --- command --------------------------------------------------------------------------------------
+
+PROFILE = """
+models: {clip: mini-clip, second_backbone: mini-rn}
+also: [openai-vit-b-32]
+pairs: world
+pairs_2: flickr30k
+labelled: {shape: world-shape, colour: world-colour}
+judgements: {expert: world-expert, cf: world-cf}
+n_pairs: 3
+n_train_pairs: 4
+n_bootstrap: 10
+"""
+
+
+@pytest.fixture
+def tiny_profile(tmp_path, monkeypatch, cache):
+    """A profile of a few images; the second data set of pairs cannot be had."""
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "tiny.yaml").write_text(PROFILE)
+    monkeypatch.setattr(paths, "PROFILES", tmp_path / "profiles")
+    folder = standins.tiny_clip(tmp_path / "mini-clip")
+    monkeypatch.setitem(models.REGISTRY, "mini-clip", models.Spec(folder=folder))
+    absent = models.Spec(folder=tmp_path / "mini-rn")
+    monkeypatch.setitem(models.REGISTRY, "mini-rn", absent)
+    world = module.data._world()
+    few = {name: (number, 5, options) for name, (number, _, options) in world.SPLITS.items()}
+    monkeypatch.setattr(world, "SPLITS", few)
+    few = {
+        name: (number, 6, options) for name, (number, _, options) in world.LABELLED_SPLITS.items()
+    }
+    monkeypatch.setattr(world, "LABELLED_SPLITS", few)
+    monkeypatch.setattr(module.data.hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(module.data.hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+def test_command_encodes_the_standard_sets(tiny_profile, cache, calls, capsys):
+    module.main(["--profile", "tiny", "--model", "clip"])
+    printed = capsys.readouterr().out
+    assert "mini-clip: world test, 3 images" in printed
+    assert "mini-clip: world train, 4 images" in printed
+    assert "flickr30k test left out. nlphuji/flickr_1k" in printed
+    # The two label sets show the same pictures, so these are encoded once: 3 + 4 + 6.
+    assert calls == {"image": 13, "text": 35}
+    model = models.load("mini-clip")
+    embed(model, module.data.load_pairs("world", "test", 3))
+    embed_images(model, module.data.load_labelled("world-colour", "test"))
+    assert calls == {"image": 13, "text": 35}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--profile", "tinny"], "no profile 'tinny'.*tiny"),
+        (["--profile", "tiny", "--model", "clipp"], "no model role 'clipp'.*clip"),
+        (["--profile", "tiny", "--model", "second_backbone"], "--retrain mini-rn"),
+    ],
+)
+def test_command_says_what_is_wrong(tiny_profile, arguments, text):
+    with pytest.raises(SystemExit, match=text):
+        module.main(arguments)
