@@ -17,7 +17,7 @@ HASHES = {
     "test": "b257777905a2ccd89fbcd137e941d9c9f37faa9d797ab8a34b010a43843ed7a3",
     "heldout": "b26e23a44ad1bbbebf34b94ff0cee25773fca2a91058a80ff5fa9c4f16d8a26f",
     "labelled rendition": "5f3b68e7c729fece1dc2a4abf3e59c07eefb64951dfdc251b85a267a22cb1b24",
-    "labelled hard": "52719eb614713d7af766803917853cbce61a1d04157992bb9ff75ab45fd56b33",
+    "labelled hard": "84a06df79a725bc3690e5ba2e5a0b03543a470873d45162880e154b827158d59",
     "labelled ink": "82ebe36293e69a2cb4124086c96f8669bd8dceb91eec895c304f225c352a9811",
 }
 

@@ -7,6 +7,7 @@ Scene `i` of a split depends on nothing but the split's name and `i`.
 """
 
 import io
+from functools import lru_cache
 
 import datasets
 import numpy as np
@@ -194,20 +195,25 @@ def labelled(label_set: str, split: str, n: int | None = None) -> datasets.Datas
     Columns: image, image_id, label. Splits: see LABELLED_SPLITS.
     """
     parts = _known(label_set, LABEL_SETS, "label set")
-    number, largest, options = _known(split, LABELLED_SPLITS, "split")
+    _, largest, _ = _known(split, LABELLED_SPLITS, "split")
     names = class_names(label_set)
     if split == "heldout" and {"shape", "colour"} <= set(parts):
         raise ValueError(f"label set {label_set!r} has no held-out combinations as classes.")
     if split in ("rendition", "ink") and label_set == "style":
         raise ValueError(f"split {split!r} has only styles that are no class of 'style'.")
     rows = []
-    for i in range(_size(n, largest, split)):
-        scene, draw = scene_and_stream(number, i, options)
-        values = attributes(scene)
+    for i, (image, values) in enumerate(_drawn(split, _size(n, largest, split))):
         name = " ".join(ATTRIBUTES[a][values[a]] for a in parts)
-        image_id = f"world-labelled-{split}-{i}"
-        rows.append({"image": png(render(scene, draw)), "image_id": image_id, "label": name})
+        rows.append({"image": image, "image_id": f"world-labelled-{split}-{i}", "label": name})
     return _table(rows, _features(label=datasets.ClassLabel(names=names)))
+
+
+@lru_cache(maxsize=4)
+def _drawn(split: str, n: int) -> list[tuple[dict, dict[str, int]]]:
+    """Pictures and attributes of a labelled split, kept because all label sets share them."""
+    number, _, options = LABELLED_SPLITS[split]
+    streams = (scene_and_stream(number, i, options) for i in range(n))
+    return [(png(render(scene, draw)), attributes(scene)) for scene, draw in streams]
 
 
 def judgements(kind: str, n: int | None = None) -> datasets.Dataset:
