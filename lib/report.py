@@ -1,9 +1,11 @@
 """All findings on two pages: RESULTS.md, and a gallery of the figures that opens in any browser.
 
-`python -m lib.report --profile NAME` writes them; `--coverage` prints the table of the README.
+`python -m lib.report --profile NAME` writes them; `--readme` brings the tables of the README up to
+date instead.
 """
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
@@ -129,6 +131,33 @@ def coverage(profile_name: str = "mini") -> str:
     return "\n".join(_table(rows)) + "\n"
 
 
+def shipped_models() -> str:
+    """A Markdown table of the models in this repository, from the reports of their training."""
+    rows = []
+    for file in sorted(paths.MODELS.glob("*/recipe.json")):
+        report = json.loads(file.read_text(encoding="utf-8"))
+        test = {name: f"{value:.2f}" for name, value in report["test"].items()}
+        recalls = f"{test['i2t_r1']} / {test['t2i_r1']}"
+        accuracies = {k.removesuffix("_accuracy"): v for k, v in test.items() if "accuracy" in k}
+        rows.append(
+            {"Model": f"`{report['name']}`", "Parameters": f"{report['parameters']:,}"}
+            | {"R@1 (I2T / T2I)": recalls, "Centroid distance": test["centroid_distance"]}
+            | {f"Zero-shot {name}": value for name, value in accuracies.items()}
+        )
+    return "\n".join(_table(rows)) + "\n"
+
+
+def readme(text: str) -> str:
+    """The text of the README with its tables between `<!-- NAME -->` and `<!-- end -->` renewed."""
+    for name, table in (("models", shipped_models()), ("coverage", coverage())):
+        start, end = f"<!-- {name} -->\n", "<!-- end -->"
+        before, found, rest = text.partition(start)
+        if not found or end not in rest:
+            raise ValueError(f"README.md lacks the lines {start.strip()} and {end}.")
+        text = before + start + table + rest[rest.index(end) :]
+    return text
+
+
 # The gallery --------------------------------------------------------------------------------------
 
 
@@ -191,11 +220,12 @@ def write(profile_name: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.report", description=__doc__)
     parser.add_argument("--profile", default="mini")
-    parser.add_argument("--coverage", action="store_true")
+    parser.add_argument("--readme", action="store_true")
     options = parser.parse_args(arguments)
     name = profile.load(options.profile).name
-    if options.coverage:
-        print(coverage(name), end="")
+    if options.readme:
+        page = paths.ROOT / "README.md"
+        state.write_text(page, readme(page.read_text(encoding="utf-8")))
     else:
         write(name)
     return 0

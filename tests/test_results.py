@@ -203,3 +203,10 @@ def test_coverage_lists_every_item():
     lines = report.coverage().splitlines()
     assert len(lines) == 2 + len(items.load())
     assert any("needs profile clip" in line for line in lines)
+
+
+def test_the_tables_of_the_readme_are_up_to_date():
+    text = (paths.ROOT / "README.md").read_text(encoding="utf-8")
+    assert report.readme(text) == text
+    with pytest.raises(ValueError, match="coverage"):
+        report.readme(text.replace("<!-- coverage -->", ""))
