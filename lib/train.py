@@ -330,9 +330,10 @@ class State:
 
 def _rate(recipe: Recipe, step: int) -> float:
     """Linear warm-up, for tagging and again for the contrastive steps; those follow a cosine."""
-    step, tagging = step - recipe.tagging_steps, step < recipe.tagging_steps
-    warm = min(1.0, (step + (recipe.tagging_steps if tagging else 0) + 1) / recipe.warm_up)
-    cosine = 1.0 if tagging else (1 + math.cos(math.pi * step / recipe.steps)) / 2
+    contrastive = step - recipe.tagging_steps  # negative while tagging
+    since_start = step if contrastive < 0 else contrastive
+    warm = min(1.0, (since_start + 1) / recipe.warm_up)
+    cosine = 1.0 if contrastive < 0 else (1 + math.cos(math.pi * contrastive / recipe.steps)) / 2
     return recipe.learning_rate * warm * (0.01 + 0.99 * cosine)
 
 
