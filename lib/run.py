@@ -265,6 +265,8 @@ def _interrupt(*_):
 
 def _stop(process: subprocess.Popen) -> None:
     """End a process group: with a request first, after ten seconds by force."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # a second one would leave the group to itself
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
         deadline = time.monotonic() + 10

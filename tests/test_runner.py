@@ -228,15 +228,20 @@ def test_failures_stand_alone(project):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_an_interrupted_run_is_taken_up_again(project, how):
+@pytest.mark.parametrize(
+    ("how", "times"),
+    [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 1), (signal.SIGKILL, 1)],
+)
+def test_an_interrupted_run_is_taken_up_again(project, how, times):
     wait = "import os, time\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep({})"
     project.notebook("a/two", wait.format(60), TWO)
     process = project.start()
     pid_file = project.root / "notebooks/a/pid"
     log = ".cache/logs/mini/snakemake.log"
     _until(lambda: pid_file.exists() and "Finished jobid" in project.read(log))
-    process.send_signal(how)
+    for _ in range(times):
+        process.send_signal(how)
+        time.sleep(0.2)  # the second one arrives while it is stopping
     output, _ = process.communicate(timeout=60)
     assert process.returncode == (130 if how != signal.SIGKILL else -signal.SIGKILL)
     assert ("run it again" in output.lower()) == (how != signal.SIGKILL)
