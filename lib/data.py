@@ -106,9 +106,17 @@ PAIRS = {
 }
 
 
+# Data sets of the world that a model of its main split was not trained on -> our split -> its.
+WORLD_TARGETS = {
+    f"world-{name}": {"train": f"{name}_train", "test": name} for name in ("heldout", "rendition")
+}
+
+
 def load_pairs(name: str, split: str = "test", n: int | None = None) -> Dataset:
-    """Image-caption pairs: at most `n` rows (default: all) of a split of "world", "coco" or
-    "flickr30k".
+    """Image-caption pairs: at most `n` rows (default: all) of a split of a data set.
+
+    `name`: "world"; "world-heldout" (unseen combinations) and "world-rendition" (unseen styles);
+    "coco" or "flickr30k".
 
     Columns: image (datasets.Image), image_id (string), captions (list of strings, five per image).
     The world has in addition long_caption and the attributes as class labels.
@@ -116,8 +124,8 @@ def load_pairs(name: str, split: str = "test", n: int | None = None) -> Dataset:
     Raises: ValueError for a name or split that does not exist; NotAvailable if it cannot be had.
     """
     _check("data set of pairs", name, split, n)
-    if name == "world":
-        world = _world()
+    if name.startswith("world"):
+        world, split = _world(), WORLD_TARGETS.get(name, {}).get(split, split)
         return world.pairs(split, _at_most(n, world.SPLITS[split][1]))
     source = PAIRS[name][split]
     folder = hub.fetch(source.repo, source.revision, [source.table, source.archive], kind="dataset")
@@ -412,6 +420,8 @@ def splits(name: str) -> tuple[str, ...]:
     """
     if name == "world":
         return tuple(_world().SPLITS)
+    if name in WORLD_TARGETS:
+        return tuple(WORLD_TARGETS[name])
     if name.startswith("world-") and name.removeprefix("world-") in _world().LABEL_SETS:
         return tuple(_world().LABELLED_SPLITS)
     if name in PAIRS:
@@ -422,7 +432,7 @@ def splits(name: str) -> tuple[str, ...]:
 
 
 def _pair_names() -> list[str]:
-    return ["world", *PAIRS]
+    return ["world", *WORLD_TARGETS, *PAIRS]
 
 
 def _labelled_names() -> list[str]:

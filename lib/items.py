@@ -8,17 +8,22 @@ from pathlib import Path
 from lib import names, paths, profile
 
 LIST = "items.yaml"
-KEYS = {"title", "where", "models", "needs"}
+KEYS = {"title", "where", "models", "compares", "needs"}
 
 
 @dataclass(frozen=True)
 class Item:
-    """One notebook: `models` are the roles it embeds with, `needs` the only profile for it."""
+    """One notebook.
+
+    `models` are the roles whose standard embeddings are made before it runs, `compares` further
+    roles that it uses itself; `needs` is the only profile for it.
+    """
 
     name: str
     title: str
     where: str
     models: tuple[str, ...] = ()
+    compares: tuple[str, ...] = ()
     needs: str | None = None
 
     @property
@@ -65,10 +70,12 @@ def _item(name: str, entry: dict) -> Item:
     for key in ("title", "where"):
         if key not in entry:
             raise ValueError(f"{LIST}, {name}: the key {key!r} is missing.")
-    for role in entry.get("models", ()):
-        if role not in profile.ROLES:
-            raise ValueError(f"{LIST}, {name}: {names.unknown('model role', role, profile.ROLES)}")
-    return Item(name=name, **{**entry, "models": tuple(entry.get("models", ()))})
+    lists = {key: tuple(entry.get(key, ())) for key in ("models", "compares")}
+    for role in (*lists["models"], *lists["compares"]):
+        if role not in profile.roles():
+            known = profile.roles()
+            raise ValueError(f"{LIST}, {name}: {names.unknown('model role', role, known)}")
+    return Item(name=name, **entry | lists)
 
 
 def unlisted() -> list[Path]:

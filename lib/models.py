@@ -12,22 +12,23 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import open_clip
 import safetensors.torch
 import torch
 from PIL import Image
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch.nn import functional
 
-from lib import hub, names, paths
+from lib import hub, names, paths, profile
 from lib.hub import NotAvailable
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
 PICKLE = "open_clip_pytorch_model.bin"
+NORMALISATION = "normalisation.safetensors"  # ours: I0T's last layers, where a model has them
 TOKENIZER = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -71,8 +72,8 @@ class Spec:
         return open_clip.get_pretrained_cfg(self.arch, self.tag)
 
 
-MINI = ("mini-clip", "mini-clip-seed1", "mini-clip-seed2", "mini-clip-untrained", "mini-rn")
-
+# Those of the default profile are the folders of `models/`; the others are downloaded.
+MINI = profile.load(profile.FULL).models.values()
 REGISTRY: dict[str, Spec] = {name: Spec(folder=paths.MODELS / name) for name in MINI} | {
     "openai-vit-b-32": Spec(
         arch="ViT-B-32-quickgelu",
@@ -120,6 +121,8 @@ class Model:
         tokenizer: list of strings -> LongTensor (n, context length).
         logit_scale: factor of the cosines in the softmax (1 / temperature).
         fingerprint: SHA-256 over configuration, weights and tokenizer.
+        normalisation: "image" and "text" -> a layer on the L2-normalised embedding, which is
+            L2-normalised again (I0T_async, I0T section 4.2); empty for most models.
     """
 
     name: str
@@ -128,6 +131,7 @@ class Model:
     tokenizer: Callable
     logit_scale: float
     fingerprint: str
+    normalisation: torch.nn.ModuleDict = field(default_factory=torch.nn.ModuleDict)
 
     @property
     def device(self) -> torch.device:
@@ -165,6 +169,8 @@ class Model:
         with torch.no_grad():
             parts = [encode(items[i : i + size]).float().cpu() for i in range(0, len(items), size)]
         embeddings = functional.normalize(torch.cat(parts), dim=-1)
+        if kind in self.normalisation:
+            embeddings = functional.normalize(self.normalisation[kind](embeddings), dim=-1)
         if not embeddings.isfinite().all():
             row = int((~embeddings.isfinite()).any(dim=1).nonzero()[0, 0])
             raise ValueError(f"{self.name} gives no finite embedding of {kind} {row}.")
@@ -190,14 +196,14 @@ def load(name: str, device: str | None = None) -> Model:
         if spec and spec.arch:
             _check_activation(name, spec, folder)
         parts = _load_folder(name, folder)
-    clip, preprocess, tokenizer, fingerprint = parts
+    clip, preprocess, tokenizer, fingerprint, normalisation = parts
     from_hub = name.startswith("hf-hub:") or (spec and spec.arch)
     device = device or ("cuda" if from_hub and torch.cuda.is_available() else "cpu")
     if torch.device(device).type == "cuda":
         torch.backends.cudnn.allow_tf32 = False  # float32 means float32, in convolutions too
     clip = clip.float().eval().requires_grad_(False).to(device)
     scale = clip.logit_scale.exp().item()
-    return Model(name, clip, preprocess, tokenizer, scale, fingerprint)
+    return Model(name, clip, preprocess, tokenizer, scale, fingerprint, normalisation)
 
 
 def _folder(name: str, spec: Spec | None) -> Path:
@@ -270,8 +276,31 @@ def _load_folder(name: str, folder: Path) -> tuple:
         tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}", **options)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(_misfit(name, "the tokenizer's files", error)) from error
-    files = [CONFIG, WEIGHTS, *(TOKENIZER if own else ())]
-    return clip, preprocess, tokenizer, _hash_files(folder, files)
+    files = [CONFIG, WEIGHTS, NORMALISATION, *(TOKENIZER if own else ())]
+    return clip, preprocess, tokenizer, _hash_files(folder, files), _normalisation(name, folder)
+
+
+def normalisation(kind: str, d: int) -> torch.nn.ModuleDict:
+    """I0T's last layers: a "batch" or "layer" normalisation of d dimensions for each modality.
+
+    Source: I0T section 4.2 and its code (model/model_longcyclip.py).
+    """
+    layer = {"batch": torch.nn.BatchNorm1d, "layer": torch.nn.LayerNorm}[kind]
+    return torch.nn.ModuleDict({modality: layer(d) for modality in ("image", "text")})
+
+
+def _normalisation(name: str, folder: Path) -> torch.nn.ModuleDict:
+    if not (folder / NORMALISATION).is_file():
+        return torch.nn.ModuleDict()
+    try:
+        with safe_open(folder / NORMALISATION, "pt") as file:
+            kind = file.metadata()["kind"]
+        weights = safetensors.torch.load_file(folder / NORMALISATION)
+        layers = normalisation(kind, len(weights["image.weight"]))
+        layers.load_state_dict(weights)
+    except (RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        raise ValueError(_misfit(name, NORMALISATION, error)) from error
+    return layers.eval().requires_grad_(False)
 
 
 def _misfit(name: str, what: str, error: Exception) -> str:
@@ -290,7 +319,8 @@ def _untrained(spec: Spec) -> tuple:
     digest = hashlib.sha256(spec.arch.encode())
     for key, value in sorted(clip.state_dict().items()):
         digest.update(key.encode() + value.contiguous().numpy().tobytes())
-    return clip, preprocess, open_clip.get_tokenizer(spec.arch), digest.hexdigest()
+    no_layers = torch.nn.ModuleDict()
+    return clip, preprocess, open_clip.get_tokenizer(spec.arch), digest.hexdigest(), no_layers
 
 
 def _hash_files(folder: Path, files: Sequence[str]) -> str:

@@ -1,11 +1,13 @@
 """Profiles: which models, data sets and sizes every notebook gets (`profiles/*.yaml`)."""
 
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from pathlib import Path
 
 from lib import names, paths
 
-ROLES = ("clip", "clip_seed1", "clip_seed2", "untrained", "second_backbone")
+OPTIONAL_LISTS = ("also", "targets")
+FULL = "mini"  # the profile that fills every role
 SMALL = {"n_pairs": 200, "n_train_pairs": 500, "n_bootstrap": 50}
 
 
@@ -23,6 +25,7 @@ class Profile:
         n_train_pairs: pairs of the train split that are used to fit means.
         n_bootstrap: resamples behind every interval.
         pairs_2: a second data set of pairs, if there is one.
+        targets: data sets of pairs to retrieve from beyond the main one, and to fine-tune on.
         also: further models that a comparison over models may use.
         small: sizes were cut down for a quick try.
     """
@@ -36,13 +39,25 @@ class Profile:
     n_train_pairs: int
     n_bootstrap: int
     pairs_2: str | None = None
+    targets: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     small: bool = False
 
-    def seeds(self) -> list[str]:
-        """The main model and its training seeds: one model where no other seed was published."""
-        roles = ("clip", "clip_seed1", "clip_seed2")
+    def seeds(self, role: str = "clip") -> list[str]:
+        """A role's model and its training seeds (`<role>_seed1`, `<role>_seed2`).
+
+        One model where no other seed was published, none where the profile lacks the role.
+        """
+        roles = (role, f"{role}_seed1", f"{role}_seed2")
         return [self.models[role] for role in roles if role in self.models]
+
+
+@cache
+def roles() -> tuple[str, ...]:
+    """Every model role that there is."""
+    import yaml  # only here: names are checked before anything is installed
+
+    return tuple(yaml.safe_load((paths.ROOT / "profiles" / f"{FULL}.yaml").read_text())["models"])
 
 
 def available() -> list[str]:
@@ -71,7 +86,8 @@ def load(name: str, small: bool = False) -> Profile:
     content = yaml.safe_load(path(name).read_text(encoding="utf-8"))
     where = f"profiles/{name}.yaml"
     _check(where, content)
-    loaded = Profile(name=name, **{**content, "also": tuple(content.get("also", ()))})
+    lists = {key: tuple(content.get(key, ())) for key in OPTIONAL_LISTS}
+    loaded = Profile(name=name, **content | lists)
     if small:
         caps = {key: min(getattr(loaded, key), cap) for key, cap in SMALL.items()}
         loaded = replace(loaded, small=True, **caps)
@@ -82,7 +98,7 @@ def _check(where: str, content: object) -> None:
     if not isinstance(content, dict):
         raise ValueError(f"{where} must hold keys and values.")
     known = [field.name for field in fields(Profile) if field.name not in ("name", "small")]
-    required = [key for key in known if key not in ("pairs_2", "also")]
+    required = [key for key in known if key not in ("pairs_2", *OPTIONAL_LISTS)]
     for key in content:
         if key not in known:
             raise ValueError(f"{where}: {names.unknown('key', key, known)}")
@@ -93,8 +109,8 @@ def _check(where: str, content: object) -> None:
         if not _IS[_KIND[key]](value):
             raise ValueError(f"{where}: {key} must be {_KIND[key]}, not {value!r}.")
     for role in content["models"]:
-        if role not in ROLES:
-            raise ValueError(f"{where}: {names.unknown('model role', role, ROLES)}")
+        if role not in roles():
+            raise ValueError(f"{where}: {names.unknown('model role', role, roles())}")
     if "clip" not in content["models"]:
         raise ValueError(f"{where}: models must name the main model, in the role 'clip'.")
 
@@ -113,6 +129,7 @@ _IS = {
 _KIND = {
     "models": "names by role",
     "also": "a list of names",
+    "targets": "a list of names",
     "pairs": "a name",
     "pairs_2": "a name or nothing",
     "labelled": "names by role",

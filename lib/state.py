@@ -6,6 +6,7 @@ request file of every step that is out of date, and only of those.
 """
 
 import ast
+import dataclasses
 import hashlib
 import json
 import os
@@ -151,11 +152,14 @@ def digest(which: profile.Profile, step: str) -> str:
         modules, roles, parts = {"report"}, (), _report_parts(which)
     elif is_item(step):
         item = items.load()[step]
-        modules, roles = notebook_imports(item.notebook), item.models
+        modules, roles = notebook_imports(item.notebook), (*item.models, *item.compares)
         parts = {"notebook": sources_digest(item.notebook)}
     else:
         modules, roles, parts = {"embed"}, (step.removeprefix("embeddings/"),), {}
-    files = [*closure(modules), profile.path(which.name)]
+    files = closure(modules)
+    # Of the profile's models, those of this step: a new one in another role changes nothing here.
+    mine = {role: which.models.get(role) for role in roles}
+    parts["profile"] = json.dumps(dataclasses.asdict(which) | {"models": mine})
     if LIB / "data.py" in files:
         parts["own data"] = _own_data()
     for role in roles:

@@ -13,214 +13,42 @@ import shutil
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from open_clip.loss import SigLipLoss
+from safetensors.torch import load_file, save_file
+from scipy.linalg import orthogonal_procrustes
 from tqdm.auto import tqdm
 
-from lib import paths, world
-from lib.losses import clip_loss
+from lib import losses, models, paths, world
 from lib.names import unknown
-from lib.world.captions import captions, vocabulary
-from lib.world.render import render
+from lib.pairs import (
+    FACTORS,
+    Batches,
+    Pool,
+    caption_similarity,
+    drawn_again,
+    load_pool,
+    words,
+    write_tokenizer,
+)
+from lib.recipes import CONTEXT, KEPT, LONG_CONTEXT, RECIPES, Recipe
 
-CONTEXT = 32  # tokens; the longest short caption has 31
 MEAN = STD = (0.5, 0.5, 0.5)
 CHECKPOINT_STEPS = 100
 CURVE_STEPS = 250
-FACTORS = ("shape", "colour", "texture", "size", "background", "style", "n_objects")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides a model's weights."""
-
-    seed: int
-    vision: dict  # open_clip's vision_cfg
-    text: dict  # open_clip's text_cfg, less vocabulary and tokenizer
-    embed_dim: int = 128
-    logit_scale: float = 100.0  # fixed where CLIP's learnable scale ends
-    steps: int = 800
-    tagging_steps: int = 450  # before them: the image tower alone learns to tag (see `_tagging`)
-    batch: int = 128
-    learning_rate: float = 2e-3
-    warm_up: int = 100
-    weight_decay: float = 0.1
-    pool: int = 50_000  # training pairs
-    caption_weights: tuple = (1, 1, 1, 2, 2)  # how often each of the five captions is drawn
-    # Most batches consist of groups of pairs that agree in some attributes, so that the others
-    # must tell them apart; otherwise background, style and colour identify a picture, and shape
-    # and texture hardly matter.
-    shared: tuple = (
-        ("colour", "texture", "background", "n_objects"),
-        ("shape", "colour", "background", "n_objects"),
-        ("background", "style"),
-        ("colour", "background"),
-    )
-    shared_share: float = 0.6
-    shared_from: int = 100  # too early they stall learning
-    group: int = 16
-
-
-_TEXT = {"width": 96, "heads": 3, "layers": 3}
-_VIT = {
-    "image_size": 48,
-    "patch_size": 8,
-    "width": 96,
-    "head_width": 32,
-    "layers": 4,
-    "pos_embed_type": "sin_cos_2d",  # shapes are learned sooner than from random positions
-}
-_RESNET = {"image_size": 48, "layers": [1, 1, 1, 1], "width": 16, "head_width": 32}
-RECIPES = {
-    "mini-clip": Recipe(0, _VIT, _TEXT),
-    "mini-clip-seed1": Recipe(1, _VIT, _TEXT),
-    "mini-clip-seed2": Recipe(2, _VIT, _TEXT),
-    "mini-clip-untrained": Recipe(0, _VIT, _TEXT, steps=0),
-    "mini-rn": Recipe(0, _RESNET, _TEXT),
-}
 # A rebuilt model may differ from the shipped one by this much: rounding differs between
 # machines and thread counts, and training amplifies it to the spread between seeds.
 ZERO_SHOT = ("shape", "colour", "texture", "background")
 TOLERANCE = {"r1": 0.08, "accuracy": 0.12, "distance": 0.08, "cosine": 0.08}
-
-
-# --- the training pairs ---------------------------------------------------------------------
-
-
-def words() -> list[str]:
-    return ["<pad>", "<start>", "<unk>", *vocabulary(), "<end>"]
-
-
-def write_tokenizer(folder: Path) -> None:
-    """A word-level tokenizer in Hugging Face's format; the end token has the highest id."""
-    ids = {w: i for i, w in enumerate(words())}
-    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()]
-    )
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<start> $A <end>",
-        special_tokens=[("<start>", ids["<start>"]), ("<end>", ids["<end>"])],
-    )
-    tokenizer.add_special_tokens(["<pad>", "<start>", "<unk>", "<end>"])
-    tokenizer.save(str(folder / "tokenizer.json"))
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "pad_token": "<pad>",
-        "bos_token": "<start>",
-        "eos_token": "<end>",
-        "unk_token": "<unk>",
-        "model_max_length": CONTEXT,
-        "padding_side": "right",
-        "truncation_side": "right",
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
-
-
-def _tokens(texts: list[str], ids: dict[str, int]) -> np.ndarray:
-    out = np.zeros((len(texts), CONTEXT), np.int16)
-    for row, text in zip(out, texts, strict=True):
-        inner = [ids[w] for w in text.split()][: CONTEXT - 2]
-        row[: len(inner) + 2] = [ids["<start>"], *inner, ids["<end>"]]
-    return out
-
-
-def _render_chunk(span: tuple[int, int]):
-    ids = {w: i for i, w in enumerate(words())}
-    number, _, options = world.SPLITS["train"]
-    images, tokens, factors = [], [], []
-    for i in range(*span):
-        scene, draw = world.scene_and_stream(number, i, options)
-        images.append(render(scene, draw))
-        tokens.append(_tokens(captions(scene, draw), ids))
-        values = world.attributes(scene)
-        factors.append([values[f] for f in FACTORS])
-    return np.stack(images), np.stack(tokens), np.array(factors, np.int16)
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Rendered training pairs: images (n, 48, 48, 3) uint8, tokens (n, 5, 32), factors (n, 7)."""
-
-    images: np.ndarray
-    tokens: np.ndarray
-    factors: np.ndarray
-    sha256: str
-
-
-def load_pool(n: int) -> Pool:
-    """The first `n` pairs of the training split, rendered once and kept in the cache."""
-    folder = paths.CACHE / "training" / f"pairs-{world.VERSION}-{n}"
-    if not folder.is_dir():
-        _write_pool(folder, n)
-    arrays = [np.load(folder / f"{k}.npy", mmap_mode="r") for k in ("images", "tokens", "factors")]
-    return Pool(*arrays, (folder / "sha256").read_text())
-
-
-def _write_pool(folder: Path, n: int) -> None:
-    spans = [(k, min(k + 500, n)) for k in range(0, n, 500)]
-    with ProcessPoolExecutor() as workers:
-        done = workers.map(_render_chunk, spans)
-        parts = list(tqdm(done, "rendering training pairs", len(spans), mininterval=5))
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True)
-    digest = hashlib.sha256()
-    for k, name in enumerate(("images", "tokens", "factors")):
-        array = np.concatenate([p[k] for p in parts])
-        digest.update(array.tobytes())
-        np.save(partial / f"{name}.npy", array)
-    (partial / "sha256").write_text(digest.hexdigest())
-    os.replace(partial, folder)
-
-
-class Batches:
-    """Indices of the pairs of each step's batch, and which of their captions it shows."""
-
-    def __init__(self, recipe: Recipe, pool: Pool):
-        self.recipe, self.n = recipe, len(pool.images)
-        weights = np.array(recipe.caption_weights, float)
-        self.caption_share = weights / weights.sum()
-        self.sorted = [self._by(pool.factors, names) for names in recipe.shared]
-        # Tags belong to the only object of a picture.
-        self.lone = np.flatnonzero(pool.factors[:, FACTORS.index("n_objects")] == 1)
-
-    @staticmethod
-    def _by(factors: np.ndarray, names: tuple) -> tuple:
-        code = np.zeros(len(factors), np.int64)
-        for name in names:
-            code = code * 16 + factors[:, FACTORS.index(name)]
-        order = np.argsort(code, kind="stable")
-        return code, order, code[order]
-
-    def __call__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        r = self.recipe
-        rng = np.random.default_rng([r.seed, step])
-        if step < r.tagging_steps:
-            index = rng.choice(self.lone, r.batch)
-        elif step < r.tagging_steps + r.shared_from or rng.random() >= r.shared_share:
-            index = rng.integers(0, self.n, r.batch)
-        else:
-            index = self._groups(rng)
-        return index, rng.choice(len(self.caption_share), r.batch, p=self.caption_share)
-
-    def _groups(self, rng) -> np.ndarray:
-        r = self.recipe
-        code, order, ordered = self.sorted[rng.integers(len(self.sorted))]
-        groups = []
-        for anchor in rng.integers(0, self.n, r.batch // r.group):
-            low, high = np.searchsorted(ordered, [code[anchor], code[anchor] + 1])
-            some = rng.choice(high - low, r.group, replace=high - low < r.group)
-            groups.append(order[low + some])
-        return np.concatenate(groups)
 
 
 # --- the model ------------------------------------------------------------------------------
@@ -228,13 +56,18 @@ class Batches:
 
 def config(recipe: Recipe) -> dict:
     """open_clip's configuration file of a recipe's model."""
-    text = {"context_length": CONTEXT, "vocab_size": len(words())}
+    size = {"context_length": context(recipe), "vocab_size": len(words())}
+    parts = {
+        "embed_dim": recipe.embed_dim,
+        "vision_cfg": recipe.vision,
+        "text_cfg": size | recipe.text | {"hf_tokenizer_name": "mini-world"},
+    }
+    if recipe.logit_bias is not None:
+        parts["init_logit_bias"] = recipe.logit_bias
+    if recipe.decoder:
+        parts |= {"multimodal_cfg": size | recipe.decoder, "custom_text": True}
     return {
-        "model_cfg": {
-            "embed_dim": recipe.embed_dim,
-            "vision_cfg": recipe.vision,
-            "text_cfg": text | recipe.text | {"hf_tokenizer_name": "mini-world"},
-        },
+        "model_cfg": parts,
         "preprocess_cfg": {
             "mean": MEAN,
             "std": STD,
@@ -244,12 +77,25 @@ def config(recipe: Recipe) -> dict:
     }
 
 
-def build(recipe: Recipe) -> open_clip.CLIP:
-    """The untrained model of a recipe, its logit scale fixed."""
+def context(recipe: Recipe) -> int:
+    return LONG_CONTEXT if recipe.long_captions else CONTEXT
+
+
+def build(recipe: Recipe) -> torch.nn.Module:
+    """The model of a recipe before its first step: random weights, or those it starts from."""
     torch.manual_seed(recipe.seed)
-    model = open_clip.CLIP(**{k: _plain(v) for k, v in config(recipe)["model_cfg"].items()})
+    kind = open_clip.CoCa if recipe.decoder else open_clip.CLIP
+    parts = config(recipe)["model_cfg"].items()
+    model = kind(**{k: _plain(v) for k, v in parts if k != "custom_text"})
+    if recipe.tied:
+        tie(model)
+    if recipe.start:
+        _start_from(model, recipe.start)
     model.logit_scale.data.fill_(math.log(recipe.logit_scale))
-    model.logit_scale.requires_grad_(False)
+    model.logit_scale.requires_grad_(recipe.learn_scale)
+    for block in model.modules():
+        if isinstance(block, torch.nn.MultiheadAttention):
+            block.dropout = recipe.dropout
     return model
 
 
@@ -258,6 +104,39 @@ def _plain(value):
     if isinstance(value, dict):
         return {k: v for k, v in value.items() if k != "hf_tokenizer_name"}
     return value
+
+
+def tie(model: open_clip.CLIP) -> None:
+    """Make a CLIP a SharedCLIP: one transformer, final norm and projection for both modalities.
+
+    Not shared: stems, positions, and the norm before the transformer, which only images have.
+    Saved, the shared weights stand under both towers' names, so that plain open_clip loads it.
+    Source: AlignCLIP section 3.1 and its code (align_clip/model.py).
+    """
+    model.visual.transformer = model.transformer
+    model.visual.ln_post = model.ln_final
+    model.visual.proj = model.text_projection
+
+
+def _start_from(model: torch.nn.Module, name: str) -> None:
+    """Load a shipped model's weights; more text positions than it has are interpolated."""
+    file = paths.MODELS / name / models.WEIGHTS
+    if not file.is_file():
+        raise ValueError(f"{name} comes first: train it by `./run_all.sh --retrain {name}`.")
+    weights = {k: v.float() for k, v in load_file(file).items()}
+    positions, wanted = weights["positional_embedding"], len(model.positional_embedding)
+    if wanted > len(positions):
+        weights["positional_embedding"] = stretched(positions, wanted)
+    model.load_state_dict(weights)
+
+
+def stretched(positions: torch.Tensor, n: int) -> torch.Tensor:
+    """Positions (m, d) -> (n, d): the first KEPT as they are, the others interpolated linearly.
+
+    Source: Long-CLIP (arXiv 2403.15378) section 3.1, which keeps 20 of 77.
+    """
+    others = F.interpolate(positions[KEPT:].T[None], size=n - KEPT, mode="linear")[0].T
+    return torch.cat([positions[:KEPT], others])
 
 
 def to_pixels(images: np.ndarray) -> torch.Tensor:
@@ -284,6 +163,178 @@ def _encode_by_length(model, tokens: torch.Tensor) -> torch.Tensor:
     return torch.cat(parts)[order.argsort()]
 
 
+def _amend(model: open_clip.CLIP, pool: Pool) -> None:
+    """Turn the text projection so that texts lie on their images, as far as a rotation can do it.
+
+    Orthogonal Procrustes on the first 1,000 pairs: the amended start of Mind the Gap's section on
+    initialisation against optimisation.
+    """
+    with torch.no_grad():
+        image = model.encode_image(to_pixels(pool.images[:1000]), normalize=True)
+        tokens = torch.from_numpy(pool.tokens[:1000, 3].astype(np.int64))
+        text = encode_tokens(model, tokens)
+        turn, _ = orthogonal_procrustes(text.double().numpy(), image.double().numpy())
+        model.text_projection.data = model.text_projection @ torch.from_numpy(turn).float()
+
+
+# --- the loss -------------------------------------------------------------------------------
+
+
+class Pairs:
+    """The pairs of one step, encoded as far as the loss asks for; embeddings are unit rows."""
+
+    def __init__(self, state: "State", pool: Pool, index: np.ndarray, which: np.ndarray):
+        self.model, self.heads, self.recipe = state.model, state.heads, state.recipe
+        self.pool, self.index, self.which, self.step = pool, index, which, state.step
+
+    def _images(self, pixels: torch.Tensor) -> torch.Tensor:
+        with torch.set_grad_enabled(self.recipe.trains != "normalisation"):
+            rows = self.model.encode_image(pixels, normalize=True)
+        return self._normalised(rows, "image")
+
+    def _texts(self, tokens: np.ndarray) -> torch.Tensor:
+        tokens = torch.from_numpy(tokens.astype(np.int64))
+        with torch.set_grad_enabled(self.recipe.trains != "normalisation"):
+            rows = _encode_by_length(self.model, tokens)
+        return self._normalised(rows, "text")
+
+    def _normalised(self, rows: torch.Tensor, modality: str) -> torch.Tensor:
+        layer = self.heads["normalise"]
+        return F.normalize(layer[modality](rows), dim=-1) if layer else rows
+
+    def combinations(self):
+        """(image, text) embeddings (n, d) each: with two passes (MCSIE), all four combinations."""
+        if self.recipe.decoder:
+            return [(self.captioned["image_features"], self.captioned["text_features"])]
+        passes = range(self.recipe.passes)
+        images = [self._images(self.pixels) for _ in passes]
+        texts = [self._texts(self._tokens) for _ in passes]
+        return product(images, texts)
+
+    @cached_property
+    def pixels(self) -> torch.Tensor:
+        return to_pixels(self.pool.images[self.index])
+
+    @cached_property
+    def captioned(self) -> dict[str, torch.Tensor]:
+        """A CoCa's embeddings, the logits of each caption's next word, and that word."""
+        return self.model(self.pixels, torch.from_numpy(self._tokens.astype(np.int64)))
+
+    @property
+    def _tokens(self) -> np.ndarray:
+        if self.recipe.long_captions:
+            return self.pool.long_tokens[self.index]
+        return self.pool.tokens[self.index, self.which]
+
+    @property
+    def scale(self) -> torch.Tensor:
+        return self.model.logit_scale.exp()
+
+    @cached_property
+    def similarity(self) -> torch.Tensor:
+        """Of the captions' content, (n, n); see `caption_similarity`."""
+        return torch.from_numpy(caption_similarity(self.pool.factors[self.index]))
+
+    @cached_property
+    def short_text(self) -> torch.Tensor:
+        return self._texts(self.pool.tokens[self.index, self.which])
+
+    @cached_property
+    def other_text(self) -> torch.Tensor:
+        """Another caption of the same scenes."""
+        return self._texts(self.pool.tokens[self.index, (self.which + 2) % 5])
+
+    @cached_property
+    def other_image(self) -> torch.Tensor:
+        """Another picture of the same scenes."""
+        return self._images(to_pixels(drawn_again(self.index)))
+
+    def views(self) -> list[torch.Tensor]:
+        """Two random views of each picture, from before the projection, through SLIP's own head."""
+        generator = torch.Generator().manual_seed(hash_seed(self.recipe.seed, self.step))
+        return [
+            F.normalize(self.heads["views"](self._unprojected(augmented(self.pixels, generator))))
+            for _ in range(2)
+        ]
+
+    def _unprojected(self, pixels: torch.Tensor) -> torch.Tensor:
+        caught = []
+        hook = self.model.visual.ln_post.register_forward_hook(lambda *a: caught.append(a[-1]))
+        self.model.encode_image(pixels)
+        hook.remove()
+        return caught[0][:, 0] if caught[0].ndim == 3 else caught[0]
+
+
+def hash_seed(*parts: int) -> int:
+    """A seed for torch that belongs to these numbers alone."""
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+def augmented(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """A random view of each picture (n, 3, h, w): SLIP's crop, mirror, colours, and gray.
+
+    Crops hold 40 to 100 % of the area; brightness, contrast and saturation change by up to 40 %;
+    one picture in five is gray. Sizes are smaller than SimCLR's, as are the pictures.
+    """
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.rand(shape, generator=generator)
+
+    n = len(pixels)
+    side = (0.4 + 0.6 * draw(n)).sqrt()
+    centre = (2 * draw(n, 2) - 1) * (1 - side)[:, None]
+    mirror = torch.where(draw(n) < 0.5, -1.0, 1.0)
+    matrix = torch.zeros(n, 2, 3)
+    matrix[:, 0, 0], matrix[:, 1, 1], matrix[:, :, 2] = side * mirror, side, centre
+    grid = F.affine_grid(matrix, list(pixels.shape), align_corners=False)
+    view = F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
+    gray = view.mean(1, keepdim=True)
+    colourful = torch.where(draw(n) < 0.2, 0.0, 0.6 + 0.8 * draw(n)).view(n, 1, 1, 1)
+    view = gray + colourful * (view - gray)
+    mean = view.mean((1, 2, 3), keepdim=True)
+    contrast, light = ((0.6 + 0.8 * draw(n)).view(n, 1, 1, 1) for _ in range(2))
+    return ((mean + contrast * (view - mean) + 1) * light - 1).clamp(-1, 1)
+
+
+def _caption_loss(pairs: Pairs) -> torch.Tensor:
+    """Cross-entropy of the next word of a caption given the picture: CoCa's second term."""
+    logits, labels = pairs.captioned["logits"], pairs.captioned["labels"]
+    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=0)
+
+
+def _short_captions(pairs: Pairs, image: torch.Tensor) -> torch.Tensor:
+    """Long-CLIP's second branch: coarse image features with short captions."""
+    coarse = losses.principal_components(image, 32)
+    return losses.clip_loss(coarse, pairs.short_text, pairs.scale, smoothing=0.1)
+
+
+def _siglip(pairs: Pairs, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+    return SigLipLoss()(image, text, pairs.scale, pairs.model.logit_bias)
+
+
+# What a recipe's loss may consist of: functions of the pairs and one combination of embeddings.
+CLOOB_BETA = 14.3  # I0T's code
+TERMS: dict[str, Callable[[Pairs, torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "clip": lambda p, x, y: losses.clip_loss(x, y, p.scale),
+    "smooth_clip": lambda p, x, y: losses.clip_loss(x, y, p.scale, smoothing=0.1),
+    "separate_images": lambda p, x, y: losses.separation_loss(x, y, p.scale, p.similarity),
+    "separate_texts": lambda p, x, y: losses.separation_loss(y, x, p.scale, p.similarity),
+    "separate_images_plainly": lambda p, x, y: losses.separation_loss(x, y, p.scale),
+    "cyclic_in": lambda p, x, y: losses.cyclic_in_modal_loss(x, y),
+    "cyclic_cross": lambda p, x, y: losses.cyclic_cross_modal_loss(x, y),
+    "cloob": lambda p, x, y: losses.cloob_loss(x, y, p.scale, CLOOB_BETA),
+    "align": lambda p, x, y: losses.alignment_loss(x, y),
+    "uniform_images": lambda p, x, y: losses.uniformity_loss(x),
+    "uniform_texts": lambda p, x, y: losses.uniformity_loss(y),
+    "two_views": lambda p, x, y: losses.two_view_loss(*p.views()),
+    "other_images": lambda p, x, y: losses.clip_loss(p.other_image, y, p.scale),
+    "other_texts": lambda p, x, y: losses.clip_loss(x, p.other_text, p.scale),
+    "short_captions": lambda p, x, y: _short_captions(p, x),
+    "siglip": _siglip,
+    "caption": lambda p, x, y: _caption_loss(p),
+}
+
+
 # --- the loop -------------------------------------------------------------------------------
 
 
@@ -292,10 +343,15 @@ TAGS = {name: len(world.ATTRIBUTES[name]) for name in FACTORS if name in world.A
 
 @dataclass
 class State:
-    """What a checkpoint holds."""
+    """What a checkpoint holds.
 
+    `heads` are modules beside the model: "tags", one linear classifier per attribute, and "views",
+    SLIP's head, are thrown away in the end; "normalise" is kept.
+    """
+
+    recipe: Recipe
     model: torch.nn.Module
-    tags: torch.nn.ModuleDict  # one linear classifier per attribute, thrown away in the end
+    heads: torch.nn.ModuleDict
     optimiser: torch.optim.Optimizer
     step: int = 0
     curve: list = field(default_factory=list)
@@ -303,29 +359,69 @@ class State:
     @classmethod
     def start(cls, recipe: Recipe) -> "State":
         model = build(recipe).train()
-        tags = torch.nn.ModuleDict(
-            {name: torch.nn.Linear(recipe.embed_dim, n) for name, n in TAGS.items()}
-        )
-        free = [p for p in [*model.parameters(), *tags.parameters()] if p.requires_grad]
-        groups = [
-            {"params": [p for p in free if p.ndim > 1], "weight_decay": recipe.weight_decay},
-            {"params": [p for p in free if p.ndim < 2], "weight_decay": 0.0},
-        ]
-        rate = recipe.learning_rate
-        return cls(model, tags, torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), eps=1e-6))
+        d, hidden = recipe.embed_dim, 4 * recipe.vision["width"]
+        tags = torch.nn.ModuleDict({name: torch.nn.Linear(d, n) for name, n in TAGS.items()})
+        heads = torch.nn.ModuleDict({"tags": tags, "normalise": torch.nn.ModuleDict()})
+        if "two_views" in dict(recipe.loss):
+            heads["views"] = _view_head(recipe.vision["width"], hidden)
+        if recipe.normalise:
+            heads["normalise"] = models.normalisation(recipe.normalise, d)
+        return cls(recipe, model, heads, _optimiser(recipe, model, heads))
 
     def save(self, path: Path) -> None:
-        parts = ("model", "tags", "optimiser")
+        parts = ("model", "heads", "optimiser")
         content = {name: getattr(self, name).state_dict() for name in parts}
-        partial = path.with_suffix(".partial")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
         torch.save(content | {"step": self.step, "curve": self.curve}, partial)
         os.replace(partial, path)
 
     def load(self, path: Path) -> None:
+        """Go on from a checkpoint; a head that only one of the two has stays as it is."""
         saved = torch.load(path, weights_only=True)
-        for name in ("model", "tags", "optimiser"):
-            getattr(self, name).load_state_dict(saved[name])
+        self.model.load_state_dict(saved["model"])
+        heads = self.heads.state_dict()
+        heads |= {k: v for k, v in saved["heads"].items() if k in heads}
+        self.heads.load_state_dict(heads)
+        own, theirs = (o["param_groups"] for o in (self.optimiser.state_dict(), saved["optimiser"]))
+        saved["optimiser"]["param_groups"] = theirs[: len(own)] + own[len(theirs) :]
+        self.optimiser.load_state_dict(saved["optimiser"])
         self.step, self.curve = saved["step"], saved["curve"]
+
+
+def _view_head(width: int, hidden: int) -> torch.nn.Sequential:
+    """SLIP's three-layer head, at a mini size."""
+    layers = []
+    for a, b in ((width, hidden), (hidden, hidden)):
+        layers += [torch.nn.Linear(a, b), torch.nn.BatchNorm1d(b), torch.nn.ReLU()]
+    return torch.nn.Sequential(*layers, torch.nn.Linear(hidden, 64))
+
+
+def _optimiser(recipe: Recipe, model, heads) -> torch.optim.Optimizer:
+    """AdamW over what the recipe trains; weights decay, biases, norms and scales do not.
+
+    What only some losses have stands in groups of its own, last: a stage that several recipes
+    share can be loaded into all of them.
+    """
+    scales = {"logit_scale", "logit_bias"}
+    if recipe.trains == "all":
+        common = [p for name, p in model.named_parameters() if name not in scales]
+        own = [p for name, p in model.named_parameters() if name in scales]
+    elif recipe.trains == "projections":
+        common, own = [model.visual.proj, model.text_projection], []
+    else:
+        common, own = [], []
+    common = [*common, *heads["tags"].parameters()]
+    own += [p for name in heads if name != "tags" for p in heads[name].parameters()]
+    groups = []
+    for part in (common, own):
+        free = [p for p in part if p.requires_grad]
+        groups += [
+            {"params": [p for p in free if p.ndim > 1], "weight_decay": recipe.weight_decay},
+            {"params": [p for p in free if p.ndim < 2], "weight_decay": 0.0},
+        ]
+    groups = [g for k, g in enumerate(groups) if g["params"] or k < 2]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), eps=1e-6)
 
 
 def _rate(recipe: Recipe, step: int) -> float:
@@ -342,34 +438,50 @@ def run(recipe: Recipe, checkpoint: Path) -> State:
     state = State.start(recipe)
     if recipe.steps == 0:
         return state
-    pool = load_pool(recipe.pool)
-    if checkpoint.is_file():
-        state.load(checkpoint)
-    batches, losses = Batches(recipe, pool), []
+    pool = load_pool(recipe.pool, recipe.split)
+    if recipe.amended:
+        _amend(state.model, pool)
+    tagged = _tagged_file(recipe)
+    found = next((file for file in (checkpoint, tagged) if file.is_file()), None)
+    if found:
+        state.load(found)
+    batches, values = Batches(recipe, pool), []
     total = recipe.tagging_steps + recipe.steps
     bar = tqdm(total=total, initial=state.step, desc="training", mininterval=5)
     while state.step < total:
-        losses.append(_step(state, recipe, pool, batches))
+        values.append(_step(state, recipe, pool, batches))
         bar.update()
         if state.step % CURVE_STEPS == 0 or state.step == total:
-            loss = round(float(np.mean(losses[-100:])), 4)
-            state.curve.append({"step": state.step, "loss": loss} | validate(state.model, recipe))
+            loss = round(float(np.mean(values[-100:])), 4)
+            state.curve.append({"step": state.step, "loss": loss} | validate(state))
             bar.write(json.dumps(state.curve[-1]), file=sys.stderr)
+        if state.step == recipe.tagging_steps:
+            state.save(tagged)
         if state.step % CHECKPOINT_STEPS == 0:
             state.save(checkpoint)
     bar.close()
     return state
 
 
+def _tagged_file(recipe: Recipe) -> Path:
+    """Where the end of the tagging stage is kept: the same for all recipes that begin alike."""
+    begins = {k: v for k, v in asdict(recipe).items() if k not in ("loss", "steps")}
+    digest = hashlib.sha256(json.dumps(begins | {"world": world.VERSION}).encode()).hexdigest()
+    return paths.CACHE / "training" / "tagged" / f"{digest[:16]}.pt"
+
+
 def _step(state: State, recipe: Recipe, pool: Pool, batches: Batches) -> float:
     for group in state.optimiser.param_groups:
         group["lr"] = _rate(recipe, state.step)
     part = _tagging if state.step < recipe.tagging_steps else _contrastive
+    torch.manual_seed(hash_seed(recipe.seed, state.step))  # of dropout
     loss = part(state, pool, *batches(state.step))
     state.optimiser.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(state.model.parameters(), 1.0)
     state.optimiser.step()
+    if recipe.learn_scale:
+        state.model.logit_scale.data.clamp_(0, math.log(100))
     state.step += 1
     return loss.item()
 
@@ -380,43 +492,51 @@ def _tagging(state: State, pool: Pool, index: np.ndarray, which) -> torch.Tensor
     From random weights the contrastive loss alone does not find shape within half an hour of two
     cores: both towers first agree to ignore it. ConVIRT and LiT, too, start from a classifier.
     """
-    features = state.model.encode_image(to_pixels(pool.images[index]))
+    features = state.model.encode_image(to_pixels(pool.images[index]), normalize=False)
     loss = features.new_zeros(())
-    for name, classifier in state.tags.items():
+    for name, classifier in state.heads["tags"].items():
         target = torch.from_numpy(pool.factors[index, FACTORS.index(name)].astype(np.int64))
         loss = loss + F.cross_entropy(classifier(features), target)
     return loss
 
 
 def _contrastive(state: State, pool: Pool, index: np.ndarray, which) -> torch.Tensor:
-    tokens = torch.from_numpy(pool.tokens[index, which].astype(np.int64))
-    image = F.normalize(state.model.encode_image(to_pixels(pool.images[index])), dim=-1)
-    text = _encode_by_length(state.model, tokens)
-    return clip_loss(image, text, state.model.logit_scale.exp())
+    """The recipe's loss, averaged over the combinations of passes."""
+    pairs = Pairs(state, pool, index, which)
+    every = [
+        sum(weight * TERMS[term](pairs, image, text) for term, weight in state.recipe.loss)
+        for image, text in pairs.combinations()
+    ]
+    return sum(every) / len(every)
 
 
-def validate(model, recipe: Recipe) -> dict[str, float]:
+def validate(state: State) -> dict[str, float]:
     """Figures on the validation split, on the way."""
     with tempfile.TemporaryDirectory() as folder:
-        export(model, recipe, Path(folder) / "model")
+        export(state, Path(folder) / "model")
         return measure(Path(folder) / "model", "val", 500)
 
 
 # --- what is kept ---------------------------------------------------------------------------
 
 
-def export(model, recipe: Recipe, folder: Path) -> None:
+def export(state: State, folder: Path) -> None:
     """Write the model as an open_clip folder, in half precision."""
     folder.mkdir(parents=True)
-    (folder / "open_clip_config.json").write_text(json.dumps(config(recipe), indent=1) + "\n")
-    weights = {k: v.half().contiguous() for k, v in model.state_dict().items()}
-    save_file(weights, folder / "open_clip_model.safetensors")
-    write_tokenizer(folder)
+    recipe = state.recipe
+    (folder / models.CONFIG).write_text(json.dumps(config(recipe), indent=1) + "\n")
+    weights = {k: v.half().contiguous() for k, v in state.model.state_dict().items()}
+    save_file(weights, folder / models.WEIGHTS)
+    if recipe.normalise:
+        # In full precision: a variance of 1e-4 would lose digits.
+        layers = {k: v.contiguous() for k, v in state.heads["normalise"].state_dict().items()}
+        save_file(layers, folder / models.NORMALISATION, {"kind": recipe.normalise})
+    write_tokenizer(folder, context(recipe))
 
 
 def measure(folder: Path, split: str = "test", n: int | None = None) -> dict[str, float]:
     """Figures of an exported model: recall@1 (full captions), gap, zero-shot accuracies."""
-    from lib import gap, models, retrieval, zeroshot
+    from lib import gap, retrieval, zeroshot
 
     model = models.load(f"local-dir:{folder}")
     pairs = world.pairs(split, n)
@@ -453,12 +573,14 @@ def train(name: str) -> dict[str, float]:
     state = run(recipe, work / "checkpoint.pt")
     built = work / "model"
     shutil.rmtree(built, ignore_errors=True)
-    export(state.model, recipe, built)
+    export(state, built)
     figures = measure(built)
     report = {
         "name": name,
         "recipe": described,
-        "training_pairs_sha256": load_pool(recipe.pool).sha256 if recipe.steps else None,
+        "training_pairs_sha256": load_pool(recipe.pool, recipe.split).sha256
+        if recipe.steps
+        else None,
         "parameters": sum(p.numel() for p in state.model.parameters()),
         "seconds_of_last_run": round(time.monotonic() - started),
         "curve": state.curve,

@@ -222,7 +222,7 @@ def test_every_public_set_is_pinned_or_says_so():
 @pytest.mark.parametrize("name", profile.available())
 def test_profiles_name_data_sets_that_exist(name):
     p = profile.load(name)
-    for pairs in filter(None, [p.pairs, p.pairs_2]):
+    for pairs in filter(None, [p.pairs, p.pairs_2, *p.targets]):
         assert "test" in data.splits(pairs)
     for labelled in p.labelled.values():
         assert "test" in data.splits(labelled)
@@ -269,7 +269,7 @@ def test_judgements_are_not_here(hub_cache):
 def test_world_is_asked_by_its_own_names(monkeypatch):
     """Names and sizes only: what the world draws is tested elsewhere."""
     world = types.ModuleType("lib.world")
-    world.SPLITS = {"train": (0, 100, {}), "test": (2, 10, {})}
+    world.SPLITS = {"train": (0, 100, {}), "test": (2, 10, {}), "heldout_train": (4, 60, {})}
     world.LABELLED_SPLITS = {"test": (12, 20, {}), "ink": (17, 20, {})}
     world.LABEL_SETS = {"shape": ("shape",), "shape-colour": ("colour", "shape")}
     world.N_JUDGED = 30
@@ -281,11 +281,13 @@ def test_world_is_asked_by_its_own_names(monkeypatch):
     assert data.load_pairs("world", "train", 7) == ("pairs", "train", 7)
     assert data.load_pairs("world", "test", 50) == ("pairs", "test", 10)
     assert data.load_pairs("world") == ("pairs", "test", None)
+    assert data.load_pairs("world-heldout", "train", 99) == ("pairs", "heldout_train", 60)
+    assert data.splits("world-heldout") == ("train", "test")
     assert data.load_labelled("world-shape-colour", "ink", 99) == (
         *("labelled", "shape-colour", "ink", 20),
     )
     assert data.load_judgements("world-cf", 4) == ("judgements", "cf", 4)
-    assert data.splits("world") == ("train", "test")
+    assert data.splits("world") == ("train", "test", "heldout_train")
     assert data.splits("world-shape") == ("test", "ink")
     with pytest.raises(ValueError, match=r"no split of world 'tset'.*test"):
         data.load_pairs("world", "tset")

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import yaml
 
-from lib import items, paths, profile
+from lib import items, paths, profile, state
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_the_profiles_of_the_repository_load(name):
     loaded = profile.load(name)
     assert loaded.name == name
     assert not loaded.small
-    assert {"clip", "untrained", "second_backbone"} <= loaded.models.keys() <= set(profile.ROLES)
+    assert {"clip", "untrained", "second_backbone"} <= loaded.models.keys() <= set(profile.roles())
     assert set(loaded.judgements) == {"expert", "cf"}
     assert loaded.seeds()[0] == loaded.models["clip"]
 
@@ -71,6 +71,7 @@ def test_small_enlarges_nothing(folder):
         ({"n_bootstrap": 1e3}, "n_bootstrap must be a whole number"),
         ({"labelled": ["world-shape"]}, "labelled must be names by role"),
         ({"also": "siglip"}, "also must be a list of names"),
+        ({"targets": [""]}, "targets must be a list of names"),
         ({"models": {"clipp": "a"}}, "no model role 'clipp'; the nearest (is|are) clip"),
         ({"models": {"untrained": "a"}}, "in the role 'clip'"),
     ],
@@ -100,9 +101,9 @@ def test_an_empty_file_and_an_unknown_name_are_refused(folder):
 
 def test_optional_entries(folder):
     where, content = folder
-    write(where, content | {"pairs_2": "flickr30k", "also": ["x", "y"]})
+    write(where, content | {"pairs_2": "flickr30k", "also": ["x", "y"], "targets": ["z"]})
     loaded = profile.load("sound")
-    assert (loaded.pairs_2, loaded.also) == ("flickr30k", ("x", "y"))
+    assert (loaded.pairs_2, loaded.also, loaded.targets) == ("flickr30k", ("x", "y"), ("z",))
     assert loaded.seeds() == ["mini-clip"]
 
 
@@ -136,3 +137,30 @@ def test_mistakes_in_the_list_are_named(tmp_path, monkeypatch, entry, sentence):
     (tmp_path / items.LIST).write_text(f"i0t/fig1: {entry}\n")
     with pytest.raises(ValueError, match=sentence):
         items.load()
+
+
+def test_seeds_of_any_role(folder):
+    where, content = folder
+    models = {"clip": "a", "align": "b", "align_seed2": "c", "shared_seed1": "d"}
+    write(where, content | {"models": models})
+    loaded = profile.load("sound")
+    assert loaded.seeds("align") == ["b", "c"]
+    assert loaded.seeds("shared") == ["d"]
+    assert loaded.seeds("slip") == []
+
+
+def test_an_item_depends_on_the_models_of_its_own_roles_only(monkeypatch):
+    """A model added to the profile in another role leaves the item up to date."""
+    mini = profile.load("mini")
+    item = items.load()["i0t/table9_second_backbone"]
+    before = state.digest(mini, item.name)
+
+    def with_model(role, name="mini-rn"):
+        return dataclasses.replace(mini, models=mini.models | {role: name})
+
+    assert state.digest(with_model("siglip"), item.name) == before
+    assert state.digest(with_model("clip"), item.name) != before
+    assert state.digest(dataclasses.replace(mini, n_pairs=7), item.name) != before
+    compared = dataclasses.replace(item, compares=("siglip",))
+    monkeypatch.setattr(items, "load", lambda: {item.name: compared})
+    assert state.digest(with_model("siglip"), item.name) != state.digest(mini, item.name) != before

@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import open_clip
@@ -7,7 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from lib import paths, train, world
+from lib import embed, models, paths, profile, train, world
+from lib.pairs import FACTORS, Batches, caption_similarity, drawn_again, load_pool
+from lib.recipes import CONTEXT, KEPT, LONG_CONTEXT, RECIPES
 
 
 @pytest.fixture
@@ -17,8 +19,8 @@ def recipe(monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "MODELS", tmp_path / "models")
     monkeypatch.setattr(train, "CHECKPOINT_STEPS", 2)
     (tmp_path / "cache").mkdir()
-    base = train.RECIPES["mini-clip"]
-    monkeypatch.setattr(train, "validate", lambda model, recipe: {})
+    base = RECIPES["mini-clip"]
+    monkeypatch.setattr(train, "validate", lambda state: {})
     small = {"steps": 4, "tagging_steps": 2, "batch": 16, "group": 4, "pool": 60}
     return replace(base, **small, shared_from=2, warm_up=2)
 
@@ -28,7 +30,7 @@ def weights(state):
 
 
 def test_a_step_lowers_the_loss_of_its_own_batch(recipe, tmp_path):
-    pool = train.load_pool(recipe.pool)
+    pool = load_pool(recipe.pool)
     state = train.State.start(recipe)
 
     def same_batch(step):
@@ -42,7 +44,7 @@ def test_a_step_lowers_the_loss_of_its_own_batch(recipe, tmp_path):
 
 @pytest.mark.parametrize("name", ["mini-clip", "mini-rn"])
 def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(recipe, tmp_path, name):
-    recipe = replace(recipe, vision=train.RECIPES[name].vision)
+    recipe = replace(recipe, vision=RECIPES[name].vision)
     whole = train.run(recipe, tmp_path / "whole.pt")
 
     real = train._step
@@ -66,7 +68,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(recipe, tmp_
 
 def test_cutting_texts_changes_nothing(recipe):
     model = train.build(recipe).eval()
-    tokens = torch.from_numpy(train.load_pool(60).tokens[:20, 4].astype(np.int64))
+    tokens = torch.from_numpy(load_pool(60).tokens[:20, 4].astype(np.int64))
     with torch.no_grad():
         theirs = model.encode_text(tokens, normalize=True)
         torch.testing.assert_close(train.encode_tokens(model, tokens), theirs)
@@ -74,25 +76,26 @@ def test_cutting_texts_changes_nothing(recipe):
 
 
 def test_groups_share_what_they_should(recipe):
-    pool = train.load_pool(60)
+    pool = load_pool(60)
     recipe = replace(recipe, shared=(("background",),), shared_share=1.0)
-    batches = train.Batches(recipe, pool)
+    batches = Batches(recipe, pool)
     index, _ = batches(5)
-    place = pool.factors[index, train.FACTORS.index("background")].reshape(-1, 4)
+    place = pool.factors[index, FACTORS.index("background")].reshape(-1, 4)
     assert (place == place[:, :1]).all() and len(index) == 16
     tagged, _ = batches(0)
-    assert (pool.factors[tagged, train.FACTORS.index("n_objects")] == 1).all()
+    assert (pool.factors[tagged, FACTORS.index("n_objects")] == 1).all()
     early, _ = batches(3)
-    place = pool.factors[early, train.FACTORS.index("background")].reshape(-1, 4)
+    place = pool.factors[early, FACTORS.index("background")].reshape(-1, 4)
     assert not (place == place[:, :1]).all()
 
 
 def test_the_exported_folder_is_plain_open_clip(recipe, tmp_path):
-    model = train.build(recipe).eval()
-    train.export(model, recipe, tmp_path / "out")
+    state = train.State.start(recipe)
+    model = state.model.eval()
+    train.export(state, tmp_path / "out")
     theirs, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{tmp_path / 'out'}")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{tmp_path / 'out'}")
-    pool = train.load_pool(60)
+    pool = load_pool(60)
     picture = preprocess(Image.fromarray(pool.images[0]))
     torch.testing.assert_close(picture, train.to_pixels(pool.images[:1])[0])
     captions = world.pairs("train", 1)[0]["captions"]
@@ -111,7 +114,7 @@ def test_train_writes_a_report_and_replaces_the_old_model_at_the_end(recipe, mon
     train.train("mini-clip")
     report = json.loads((paths.MODELS / "mini-clip" / "recipe.json").read_text())
     assert report["test"] == figures and report["recipe"]["steps"] == 4
-    assert report["training_pairs_sha256"] == train.load_pool(60).sha256
+    assert report["training_pairs_sha256"] == load_pool(60).sha256
     assert capsys.readouterr().out == ""
     figures["shape_accuracy"] = 0.1
     train.train("mini-clip")
@@ -132,3 +135,215 @@ def test_a_checkpoint_of_another_recipe_is_not_continued(recipe, tmp_path):
 def test_an_unknown_recipe_is_refused_with_the_nearest():
     with pytest.raises(ValueError, match="mini-clip"):
         train.train("mini-clib")
+
+
+# --- the families -----------------------------------------------------------------------------
+
+# One of each kind: a loss term, an architecture, a stage.
+KINDS = [
+    *("mini-shared", "mini-align-both", "mini-align-plain", "mini-clip-imsep", "mini-slip"),
+    *("mini-cyclip", "mini-clip-learned", "mini-siglip", "mini-coca", "mini-amended"),
+    *("mini-cloob", "mini-unif-align", "mini-pac", "mini-lc", "mini-lccom", "mini-lccom-bn"),
+    *("mini-lccom-ln", "mini-async", "mini-clip-on-heldout", "mini-lco-flat"),
+]
+
+
+def quick(name: str, recipe, **more):
+    """A family's recipe at the size of the fixture; what it starts from is made first."""
+    small = {k: getattr(recipe, k) for k in ("batch", "group", "pool", "warm_up", "steps")}
+    small |= {"tagging_steps": min(2, RECIPES[name].tagging_steps), "shared_from": 0}
+    family = replace(RECIPES[name], **small | more)
+    start = family.start
+    if start and not (paths.MODELS / start).is_dir():
+        made = quick(start, recipe) if RECIPES[start].start else replace(recipe, steps=0)
+        run_and_export(made, paths.MODELS / start)
+    return family
+
+
+def run_and_export(recipe, folder):
+    state = train.run(recipe, paths.CACHE / f"{folder.name}.pt")
+    train.export(state, folder)
+    return state
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_trains_and_loads_through_the_common_interface(recipe, name):
+    family = quick(name, recipe)
+    folder = paths.MODELS / name
+    before = weights(train.State.start(family))
+    state = run_and_export(family, folder)
+    changed = {k for k, v in weights(state).items() if not torch.equal(v, before[k])}
+    if family.trains == "all":
+        assert {"visual.conv1.weight", "logit_scale"} & changed == (
+            {"visual.conv1.weight", "logit_scale"}
+            if family.learn_scale
+            else {"visual.conv1.weight"}
+        )
+    elif family.trains == "projections":
+        assert changed == {"visual.proj", "text_projection"}
+    else:
+        assert not changed
+    model = models.load(f"local-dir:{folder}")
+    rows = world.pairs("test", 6)
+    found = embed.embed(model, rows)
+    assert found.image.shape == (6, 128) and found.text.shape == (30, 128)
+    assert model.encode_text([rows[0]["long_caption"]]).isfinite().all()
+    # As the training saw them: the exported half precision is all that may differ.
+    state.model.eval()
+    with torch.no_grad():
+        pool = load_pool(family.pool, family.split)
+        rows = state.model.encode_image(train.to_pixels(pool.images[:4]), normalize=True)
+        if family.normalise:
+            rows = state.heads["normalise"].eval()["image"](rows)
+            rows = torch.nn.functional.normalize(rows, dim=-1)
+    pictures = [Image.fromarray(image) for image in pool.images[:4]]
+    torch.testing.assert_close(model.encode_image(pictures), rows, atol=2e-2, rtol=0)
+
+
+def test_shared_towers_are_one_and_stay_so_in_the_file(recipe):
+    family = quick("mini-shared", recipe)
+    model = train.build(family)
+    assert model.visual.transformer is model.transformer
+    own = {id(p) for p in model.parameters()}
+    shared = [*model.transformer.parameters(), *model.ln_final.parameters(), model.text_projection]
+    assert {id(p) for p in shared} < own
+    assert len(own) == len({k for k, _ in model.named_parameters()})
+    run_and_export(family, paths.MODELS / "mini-shared")
+    loaded = models.load(f"local-dir:{paths.MODELS / 'mini-shared'}").clip
+    for a, b in zip(
+        loaded.transformer.parameters(), loaded.visual.transformer.parameters(), strict=True
+    ):
+        assert torch.equal(a, b)
+    assert torch.equal(loaded.visual.proj, loaded.text_projection)
+    assert not torch.equal(loaded.visual.ln_pre.weight, loaded.ln_final.weight)
+
+
+def test_an_amended_start_closes_the_gap_by_a_rotation(recipe):
+    pool = load_pool(recipe.pool)
+    model = train.build(recipe)
+
+    def distance():
+        with torch.no_grad():
+            image = model.encode_image(train.to_pixels(pool.images), normalize=True)
+            text = train.encode_tokens(model, torch.from_numpy(pool.tokens[:, 3].astype(np.int64)))
+        return float((image.mean(0) - text.mean(0)).norm())
+
+    before, lengths = distance(), model.text_projection.norm(dim=1)
+    train._amend(model, pool)
+    assert distance() < 0.3 * before
+    torch.testing.assert_close(model.text_projection.norm(dim=1), lengths)
+
+
+def test_positions_are_stretched_as_in_long_clip():
+    positions = torch.arange(float(CONTEXT))[:, None].expand(CONTEXT, 3)
+    longer = train.stretched(positions, LONG_CONTEXT)
+    assert longer.shape == (LONG_CONTEXT, 3)
+    assert torch.equal(longer[:KEPT], positions[:KEPT])
+    assert longer[-1, 0] == CONTEXT - 1 and (longer[1:] >= longer[:-1]).all()
+    steps = (longer[KEPT + 3 : -2] - longer[KEPT + 2 : -3])[:, 0]
+    torch.testing.assert_close(
+        steps, torch.full_like(steps, (CONTEXT - KEPT) / (LONG_CONTEXT - KEPT))
+    )
+
+
+def test_the_loss_of_two_passes_is_the_mean_over_four_combinations(recipe):
+    family = quick("mini-lccom", recipe)
+    state, pool = train.State.start(family), load_pool(family.pool)
+    index = np.arange(8)
+    torch.manual_seed(3)
+    total = train._contrastive(state, pool, index, np.full(8, 3))
+    torch.manual_seed(3)
+    pairs = train.Pairs(state, pool, index, np.full(8, 3))
+    combinations = list(pairs.combinations())
+    assert len(combinations) == 4
+    assert not torch.equal(combinations[0][0], combinations[2][0])  # dropout differs
+    each = [
+        sum(w * train.TERMS[term](pairs, x, y) for term, w in family.loss) for x, y in combinations
+    ]
+    torch.testing.assert_close(total, sum(each) / 4)
+
+
+def test_recipes_that_begin_alike_share_the_tagging_stage(recipe, monkeypatch):
+    one = quick("mini-clip-imsep", recipe)
+    train.run(one, paths.CACHE / "one.pt")
+    tagged = []
+    monkeypatch.setattr(train, "_tagging", lambda *_: tagged.append(1))
+    for name in ("mini-clip", "mini-slip"):
+        other = quick(name, recipe)
+        whole = train.run(other, paths.CACHE / f"{name}.pt")
+        assert whole.step == other.tagging_steps + other.steps
+    assert not tagged
+    with pytest.raises(AttributeError):  # of the stub: another seed tags for itself
+        train.run(replace(one, seed=7), paths.CACHE / "seven.pt")
+
+
+def test_views_are_random_bounded_and_the_same_for_the_same_seed():
+    pixels = train.to_pixels(load_pool_free(4))
+
+    def views(seed):
+        return train.augmented(pixels, torch.Generator().manual_seed(seed))
+
+    assert torch.equal(views(1), views(1))
+    assert not torch.allclose(views(1), views(2))
+    assert views(1).shape == pixels.shape and views(1).abs().max() <= 1
+    gray = torch.cat([views(k) for k in range(40)])
+    share = (gray.std(1).amax((1, 2)) < 1e-6).float().mean()
+    assert 0.1 < share < 0.3
+
+
+def load_pool_free(n):
+    return np.stack([np.asarray(row["image"]) for row in world.pairs("train", n)])
+
+
+def test_styles_and_splits_choose_the_pairs(recipe):
+    flat = replace(recipe, styles=("flat",), shared_share=0.5)
+    pool = load_pool(recipe.pool)
+    batches = Batches(flat, pool)
+    for step in range(5):
+        index, _ = batches(step)
+        style = pool.factors[index, FACTORS.index("style")]
+        assert set(style) == {world.ATTRIBUTES["style"].index("flat")}
+    heldout = load_pool(40, "heldout_train")
+    assert heldout.sha256 != load_pool(40).sha256
+
+
+def test_scenes_drawn_again_keep_their_content(recipe):
+    pool = load_pool(recipe.pool)
+    again = drawn_again(np.arange(5))
+    assert again.shape == pool.images[:5].shape
+    assert not np.array_equal(again, pool.images[:5])
+    apart = np.abs(again.astype(int) - pool.images[:5]).mean((1, 2, 3))
+    others = np.abs(again.astype(int) - pool.images[5:10]).mean((1, 2, 3))
+    assert apart.mean() < 0.6 * others.mean()
+
+
+def test_caption_similarity_is_the_share_of_equal_factors():
+    factors = np.array([[0, 1, 2, 0, 0, 0, 1], [0, 1, 3, 0, 0, 0, 2], [5, 6, 7, 1, 1, 1, 3]])
+    similarity = caption_similarity(factors)
+    assert similarity.dtype == np.float32
+    np.testing.assert_allclose(similarity, [[1, 5 / 7, 0], [5 / 7, 1, 0], [0, 0, 1]])
+
+
+def test_a_missing_start_is_named(recipe):
+    family = replace(RECIPES["mini-clip-t1"], pool=60)
+    with pytest.raises(ValueError, match=r"--retrain mini-clip`"):
+        train.build(family)
+
+
+def test_every_recipe_has_a_role_and_a_known_loss():
+    assert set(profile.load("mini").models.values()) == set(RECIPES)
+    for name, recipe in RECIPES.items():
+        assert {term for term, _ in recipe.loss} <= set(train.TERMS), name
+        assert recipe.start == "" or recipe.start in RECIPES
+
+
+SHIPPED = sorted(folder.name for folder in paths.MODELS.glob("mini-*") if folder.is_dir())
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_is_shipped_comes_from_its_recipe(name):
+    folder = paths.ROOT / "models" / name
+    report = json.loads((folder / "recipe.json").read_text())
+    recipe = json.loads(json.dumps(asdict(RECIPES[name]) | {"world": world.VERSION}))
+    assert report["recipe"] == recipe
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 5e6

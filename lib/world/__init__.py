@@ -38,7 +38,11 @@ SPLITS = {
     "train": (0, 100_000, {}),
     "val": (1, 1_000, {}),
     "test": (2, 1_000, {}),
+    # Unseen combinations and unseen styles, each with pairs to fine-tune on.
     "heldout": (3, 1_000, {"heldout": True}),
+    "heldout_train": (4, 10_000, {"heldout": True}),
+    "rendition": (5, 1_000, {"styles": UNSEEN_STYLES}),
+    "rendition_train": (6, 10_000, {"styles": UNSEEN_STYLES}),
 }
 # Single-object sets with labels. The last four stand for ImageNet-V2, -R, -A and -Sketch.
 _ONE = {"n_things": 1}
@@ -131,7 +135,7 @@ def _known(name: str, names, what: str):
 
 
 def pairs(split: str, n: int | None = None) -> datasets.Dataset:
-    """The first `n` image-caption pairs of a split (train, val, test, heldout).
+    """The first `n` image-caption pairs of a split; see SPLITS.
 
     Columns: image, image_id, captions (five), long_caption, and the attributes as class labels.
     """
