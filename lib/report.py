@@ -1,19 +1,21 @@
 """All findings on two pages: RESULTS.md, and a gallery of the figures that opens in any browser.
 
-`python -m lib.report --profile NAME` writes them; `--readme` brings the tables of the README up to
-date instead.
+`python -m lib.report --profile NAME` writes them; `--readme` brings the tables of the README and of
+`models/README.md` up to date instead.
 """
 
 import argparse
 import json
 import os
 import sys
+from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 
 import jinja2
 import pandas as pd
 
-from lib import items, paper, paths, profile, results, state, style
+from lib import items, paper, paths, profile, recipes, results, state, style
 
 START, BEYOND = "", "beyond"
 SECTIONS = (START, *paper.KEYS, BEYOND)  # the folders of the notebooks, in the papers' order
@@ -131,25 +133,87 @@ def coverage(profile_name: str = "mini") -> str:
     return "\n".join(_table(rows)) + "\n"
 
 
-def shipped_models() -> str:
-    """A Markdown table of the models in this repository, from the reports of their training."""
-    rows = []
-    for file in sorted(paths.MODELS.glob("*/recipe.json")):
-        report = json.loads(file.read_text(encoding="utf-8"))
-        test = {name: f"{value:.2f}" for name, value in report["test"].items()}
-        recalls = f"{test['i2t_r1']} / {test['t2i_r1']}"
-        accuracies = {k.removesuffix("_accuracy"): v for k, v in test.items() if "accuracy" in k}
-        rows.append(
-            {"Model": f"`{report['name']}`", "Parameters": f"{report['parameters']:,}"}
-            | {"R@1 (I2T / T2I)": recalls, "Centroid distance": test["centroid_distance"]}
-            | {f"Zero-shot {name}": value for name, value in accuracies.items()}
+MAIN_MODELS = (
+    *("mini-clip", "mini-clip-seed1", "mini-clip-seed2", "mini-clip-untrained", "mini-rn"),
+    *("mini-shared", "mini-align", "mini-slip"),
+)
+
+
+def shipped_models(names: Iterable[str]) -> str:
+    """A Markdown table of models in this repository, from the reports of their training."""
+    return (
+        "\n".join(_table([_figures(_training(name)) for name in names if _training(name)])) + "\n"
+    )
+
+
+def _training(name: str) -> dict:
+    """The report of a shipped model's training; empty if it is not there."""
+    file = paths.MODELS / name / "recipe.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def _figures(report: dict) -> dict:
+    test = {name: f"{value:.2f}" for name, value in report["test"].items()}
+    accuracies = {k.removesuffix("_accuracy"): v for k, v in test.items() if "accuracy" in k}
+    return (
+        {"Model": f"`{report['name']}`", "Parameters": f"{report['parameters']:,}"}
+        | {"R@1 (I2T / T2I)": f"{test['i2t_r1']} / {test['t2i_r1']}"}
+        | {"Centroid distance": test["centroid_distance"]}
+        | {f"Zero-shot {name}": value for name, value in accuracies.items()}
+    )
+
+
+def models_md() -> str:
+    """The page of `models/`: every shipped model, how its recipe differs, and who uses it."""
+    lines = [
+        "# Models",
+        "",
+        "Each folder is a model in open_clip's own format (`open_clip.create_model_from_pretrained("
+        '"local-dir:models/mini-clip")`) with the recipe, the training curve and the test figures '
+        "in `recipe.json`. The recipes are data in `lib/recipes.py`; `./run_all.sh --retrain NAME` "
+        "trains one again. Written by `python -m lib.report --readme`.",
+        "",
+        "A model with I0T's last normalisation has it in `normalisation.safetensors`, which "
+        "`lib.models` applies; plain open_clip loads such a model without it. SharedCLIP's one "
+        "transformer stands in the file twice, under the names of both towers. Figures are those "
+        "of 1,000 test pairs (full captions) and 2,000 labelled test pictures.",
+        "",
+        *_table([_model_line(name) for name in recipes.RECIPES if _training(name)]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _model_line(name: str) -> dict:
+    roles = [role for role, model in profile.load("mini").models.items() if model == name]
+    users = [
+        item.name
+        for item in items.load().values()
+        if {*item.models, *item.compares} & {*roles} and item.notebook.exists()
+    ]
+    base, own = recipes.RECIPES["mini-clip"], recipes.RECIPES[name]
+    differs = {
+        field.name: getattr(own, field.name)
+        for field in fields(own)
+        if getattr(own, field.name) != getattr(base, field.name)
+    }
+    recipe = ", ".join(f"{key} = {_plainly(value)}" for key, value in differs.items())
+    return _figures(_training(name)) | {"Recipe": recipe, "Used by": ", ".join(users)}
+
+
+def _plainly(value: object) -> str:
+    """A recipe's value in words; of a table, its entries."""
+    if isinstance(value, dict):
+        return " ".join(f"{key} {entry}" for key, entry in value.items())
+    if isinstance(value, tuple):
+        return " + ".join(
+            f"{part[1]:g} {part[0]}" if isinstance(part, tuple) else str(part) for part in value
         )
-    return "\n".join(_table(rows)) + "\n"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def readme(text: str) -> str:
     """The text of the README with its tables between `<!-- NAME -->` and `<!-- end -->` renewed."""
-    for name, table in (("models", shipped_models()), ("coverage", coverage())):
+    for name, table in (("models", shipped_models(MAIN_MODELS)), ("coverage", coverage())):
         start, end = f"<!-- {name} -->\n", "<!-- end -->"
         before, found, rest = text.partition(start)
         if not found or end not in rest:
@@ -226,6 +290,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.readme:
         page = paths.ROOT / "README.md"
         state.write_text(page, readme(page.read_text(encoding="utf-8")))
+        state.write_text(paths.MODELS / "README.md", models_md())
     else:
         write(name)
     return 0

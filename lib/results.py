@@ -70,6 +70,16 @@ def _check_numbers(finding: Finding) -> None:
             raise ValueError(f"{finding.claim_id}: {value} is not a finite number.")
 
 
+def verdict(holds: bool, fails: bool) -> str:
+    """The verdict of a rule with two sides: "reproduced", "not reproduced", or else "inconclusive".
+
+    Raises: ValueError if both are so: then the rule contradicts itself.
+    """
+    if holds and fails:
+        raise ValueError("A claim cannot hold and fail at once: the rule contradicts itself.")
+    return "reproduced" if holds else "not reproduced" if fails else "inconclusive"
+
+
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that the numbers depend on."""
     return {

@@ -13,18 +13,35 @@ from lib import checks
 from lib.posthoc import Standardiser
 
 PROMPT = "A photo depicts "  # CLIP-S and RefCLIP-S put it before every caption: encode it with them
-WEIGHT = 2.5
+WEIGHT, PAC_WEIGHT = 2.5, 2.0
+
+
+def cosine(x, y) -> np.ndarray:
+    """(n,) plain cosine of x and y (n, d), row by row, in [-1, 1].
+
+    Raises: ValueError for bad embeddings (not pairs, NaN, a zero vector).
+    """
+    x, y = checks.pairs(x, y)
+    return np.einsum("ij,ij->i", checks.unit(x), checks.unit(y), dtype=np.float64)
 
 
 def clip_s(image, text, weight: float = WEIGHT) -> np.ndarray:
     """(n,) weight * max(cos(image, text), 0), for images and captions (n, d), row by row.
 
-    Captions are encoded with `PROMPT` in front. PAC-S is the same with its own encoders and weight
-    2. Source: CLIPScore (arXiv 2104.08718) section 3.
+    Captions are encoded with `PROMPT` in front. Source: CLIPScore (arXiv 2104.08718) section 3.
 
     Raises: ValueError for bad embeddings (not pairs, NaN, a zero vector).
     """
-    return weight * np.maximum(_cosine(image, text), 0)
+    return weight * np.maximum(cosine(image, text), 0)
+
+
+def pac_s(image, text) -> np.ndarray:
+    """(n,) 2 * max(cos(image, text), 0): CLIP-S of encoders fine-tuned on positive augmentations.
+
+    Source: PAC-S (arXiv 2303.12112), its code's weight; I0T's text says 2.5. Arguments and errors:
+    see `clip_s`.
+    """
+    return clip_s(image, text, PAC_WEIGHT)
 
 
 def ref_clip_s(image, text, references, owner, weight: float = WEIGHT) -> np.ndarray:
@@ -44,7 +61,7 @@ def ref_clip_s(image, text, references, owner, weight: float = WEIGHT) -> np.nda
     if not count.all():
         raise ValueError(f"Pair {int(count.argmin())} has no reference: drop it.")
     nearest = np.zeros(len(text))  # negative cosines count as 0
-    np.maximum.at(nearest, owner, _cosine(text[owner], references))
+    np.maximum.at(nearest, owner, cosine(text[owner], references))
     both = score + nearest
     return np.divide(2 * score * nearest, both, out=np.zeros_like(both), where=both > 0)
 
@@ -63,7 +80,7 @@ def i0t_s(
     if not set(sides) <= set(apply) or len(sides) != 2:
         raise ValueError(f'sides must be two of "image" and "text", not {sides!r}.')
     x, y = checks.pairs(x, y)
-    return _cosine(apply[sides[0]](x), apply[sides[1]](y))
+    return cosine(apply[sides[0]](x), apply[sides[1]](y))
 
 
 def kendall(a, b, variant: str = "b") -> float:
@@ -130,8 +147,3 @@ class I0TScore(_MeanScore):
 
     def update(self, image, text) -> None:
         self._add(i0t_s(image, text, self.standardiser))
-
-
-def _cosine(x, y) -> np.ndarray:
-    x, y = checks.pairs(x, y)
-    return np.einsum("ij,ij->i", checks.unit(x), checks.unit(y), dtype=np.float64)

@@ -208,5 +208,14 @@ def test_coverage_lists_every_item():
 def test_the_tables_of_the_readme_are_up_to_date():
     text = (paths.ROOT / "README.md").read_text(encoding="utf-8")
     assert report.readme(text) == text
+    assert (paths.MODELS / "README.md").read_text() == report.models_md()
     with pytest.raises(ValueError, match="coverage"):
         report.readme(text.replace("<!-- coverage -->", ""))
+
+
+def test_a_verdict_has_two_sides_and_a_middle():
+    assert results.verdict(holds=True, fails=False) == "reproduced"
+    assert results.verdict(holds=False, fails=True) == "not reproduced"
+    assert results.verdict(holds=False, fails=False) == "inconclusive"
+    with pytest.raises(ValueError, match="contradicts itself"):
+        results.verdict(holds=True, fails=True)

@@ -183,3 +183,11 @@ def test_bad_input(image, text, sentence):
 def test_bad_references(owner, sentence):
     with pytest.raises(ValueError, match=sentence):
         scores.ref_clip_s(IMAGE[:3], TEXT[:3], TEXT[3:6], owner)
+
+
+def test_plain_cosine_and_pac_s_are_clip_s_on_other_scales():
+    plain = scores.cosine(IMAGE, TEXT)
+    by_hand = [cosine(a, b) for a, b in zip(IMAGE, TEXT, strict=True)]
+    np.testing.assert_allclose(plain, by_hand, atol=1e-6)
+    assert plain.min() < 0 < plain.max()
+    np.testing.assert_allclose(scores.pac_s(IMAGE, TEXT), 2 * np.maximum(plain, 0))
