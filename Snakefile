@@ -35,6 +35,11 @@ def embeddings_of(item):
     return [ancient(state.record_file(NAME, f"embeddings/{role}")) for role in roles]
 
 
+def compared_in(item):
+    """Weights of the models that the notebook encodes itself."""
+    return [weights for role in ITEMS[item].compares for weights in model_of(role)]
+
+
 rule report:
     input:
         state.request_file(NAME, "report"),
@@ -69,6 +74,7 @@ rule notebook:
     input:
         state.request_file(NAME, "{item}"),
         lambda wildcards: embeddings_of(wildcards.item),
+        lambda wildcards: compared_in(wildcards.item),
     output:
         state.figures(NAME, "{item}"),
     log:

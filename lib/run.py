@@ -193,14 +193,16 @@ def _ready(which: profile.Profile, options: argparse.Namespace) -> list[str]:
 def _steps(which: profile.Profile, stale: list[str]) -> list[str]:
     """What the workflow will run for these items, in its order."""
     catalogue = items.load()
-    roles = dict.fromkeys(role for name in stale for role in catalogue[name].models)
-    roles = [role for role in roles if role in which.models]
+    chosen = [catalogue[name] for name in stale]
+    encoded = dict.fromkeys(role for item in chosen for role in item.models)
+    encoded = [role for role in encoded if role in which.models]
+    compared = [role for item in chosen for role in item.compares if role in which.models]
     missing = [
         model
-        for model in dict.fromkeys(which.models[role] for role in roles)
+        for model in dict.fromkeys(which.models[role] for role in [*encoded, *compared])
         if state.trained_here(model) and not state.weights(model).exists()
     ]
-    encode = state.refresh(which, [f"embeddings/{role}" for role in roles])
+    encode = state.refresh(which, [f"embeddings/{role}" for role in encoded])
     return [*(f"models/{model}" for model in missing), *encode, *stale, state.REPORT]
 
 

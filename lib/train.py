@@ -120,14 +120,15 @@ def tie(model: open_clip.CLIP) -> None:
 
 def _start_from(model: torch.nn.Module, name: str) -> None:
     """Load a shipped model's weights; more text positions than it has are interpolated."""
-    file = paths.MODELS / name / models.WEIGHTS
-    if not file.is_file():
-        raise ValueError(f"{name} comes first: train it by `./run_all.sh --retrain {name}`.")
-    weights = {k: v.float() for k, v in load_file(file).items()}
+    weights = {k: v.float() for k, v in load_file(_shipped(name)).items()}
     positions, wanted = weights["positional_embedding"], len(model.positional_embedding)
     if wanted > len(positions):
         weights["positional_embedding"] = stretched(positions, wanted)
     model.load_state_dict(weights)
+
+
+def _shipped(name: str) -> Path:
+    return paths.MODELS / name / models.WEIGHTS
 
 
 def stretched(positions: torch.Tensor, n: int) -> torch.Tensor:
@@ -565,6 +566,8 @@ def _tolerance(figure: str) -> float:
 def train(name: str) -> dict[str, float]:
     """Rebuild models/NAME; returns its test figures. An older model is replaced at the end only."""
     recipe = _recipe(name)
+    if recipe.start and not _shipped(recipe.start).is_file():
+        train(recipe.start)
     work = paths.CACHE / "training" / name
     work.mkdir(parents=True, exist_ok=True)
     described = json.loads(json.dumps(asdict(recipe) | {"world": world.VERSION}))

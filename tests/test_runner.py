@@ -190,6 +190,21 @@ def test_only_what_is_out_of_date_runs(project):
 
 
 @pytest.mark.slow
+def test_models_that_a_notebook_compares_are_trained_first_and_not_encoded(project):
+    profile = project.read("profiles/mini.yaml").replace("mini-clip}", "mini-clip, rival: mini-b}")
+    project.write("profiles/mini.yaml", profile)
+    project.items(b__three="  compares: [rival]\n")
+    code, output = project.run()
+    assert code == 0, output
+    assert project.ran() == ["b/three", "report", "train mini-b"]
+    assert "models/mini-b" in output
+    assert "Nothing to do" in project.run()[1]
+    project.write("models/mini-b/open_clip_model.safetensors", "other weights")
+    assert project.run()[0] == 0
+    assert project.ran() == ["b/three", "report"]
+
+
+@pytest.mark.slow
 def test_failures_stand_alone(project):
     broken = ["raises", "exits", "silent", "unknown"]
     project.items(**{f"b__{name}": "" for name in broken}, b__three="", a__one=MODELS)
