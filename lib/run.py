@@ -127,7 +127,11 @@ def run_tests(what: str) -> int:
     if find_spec("pytest") is None:
         raise ValueError("pytest is not installed in this environment: pip install -e '.[dev]'")
     command = [sys.executable, "-m", "pytest", "-m", *TESTS[what]]
-    return subprocess.call(command, cwd=paths.ROOT)
+    surroundings = dict(os.environ)
+    if cores() > 1 and find_spec("xdist"):
+        command += ["-n", str(cores()), "--dist", "worksteal"]
+        surroundings["OMP_NUM_THREADS"] = "1"  # a thread for each test, not all of them for each
+    return subprocess.call(command, cwd=paths.ROOT, env=surroundings)
 
 
 def retrain(model: str) -> int:
