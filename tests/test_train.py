@@ -338,8 +338,8 @@ def test_what_a_model_starts_from_is_trained_first(recipe, monkeypatch):
     assert (paths.MODELS / "mini-clip-t1" / models.WEIGHTS).is_file()
 
 
-def test_every_recipe_has_a_role_and_a_known_loss():
-    assert set(profile.load("mini").models.values()) == set(RECIPES)
+def test_every_role_has_a_recipe_and_every_recipe_a_known_loss():
+    assert set(profile.load("mini").models.values()) <= set(RECIPES)
     for name, recipe in RECIPES.items():
         assert {term for term, _ in recipe.loss} <= set(train.TERMS), name
         assert recipe.start == "" or recipe.start in RECIPES
