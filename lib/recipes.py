@@ -6,6 +6,8 @@ in the same order; a family differs from `mini-clip` in what its entry says and 
 
 from dataclasses import dataclass, replace
 
+from lib.world.scenes import STYLES
+
 CONTEXT = 32  # tokens; the longest short caption has 28
 LONG_CONTEXT = 104  # four times the positions after the first KEPT, as Long-CLIP stretches CLIP's
 KEPT = 8
@@ -170,7 +172,6 @@ _LC = replace(_LCO, loss=(("smooth_clip", 1.0), ("short_captions", 1.0)))
 _LCCO = replace(_LCO, loss=(("clip", 1.0), *_CYCLIC))
 _LCCOM = replace(_LCCO, dropout=0.1, passes=2)
 _ASYNC = replace(_LCCOM, start="mini-lccom", trains="normalisation", normalise="batch")
-_STYLES = ("photo", "flat", "sketch", "grainy")
 _LONG = {
     "mini-lc": _LC,
     "mini-lco": _LCO,
@@ -182,8 +183,8 @@ _LONG = {
     "mini-async": _ASYNC,
     "mini-async-one-pass": replace(_ASYNC, passes=1, dropout=0.0),
     **{f"mini-async-b{n}": replace(_ASYNC, batch=n) for n in (32, 128, 256)},
-    **{f"mini-lc-{style}": replace(_LC, styles=(style,)) for style in _STYLES},
-    **{f"mini-lco-{style}": replace(_LCO, styles=(style,)) for style in _STYLES},
+    **{f"mini-lc-{style}": replace(_LC, styles=(style,)) for style in STYLES},
+    **{f"mini-lco-{style}": replace(_LCO, styles=(style,)) for style in STYLES},
 }
 
 

@@ -450,7 +450,7 @@ def run(recipe: Recipe, checkpoint: Path) -> State:
     total = recipe.tagging_steps + recipe.steps
     bar = tqdm(total=total, initial=state.step, desc="training", mininterval=5)
     while state.step < total:
-        values.append(_step(state, recipe, pool, batches))
+        values.append(_step(state, pool, batches))
         bar.update()
         if state.step % CURVE_STEPS == 0 or state.step == total:
             loss = round(float(np.mean(values[-100:])), 4)
@@ -471,7 +471,8 @@ def _tagged_file(recipe: Recipe) -> Path:
     return paths.CACHE / "training" / "tagged" / f"{digest[:16]}.pt"
 
 
-def _step(state: State, recipe: Recipe, pool: Pool, batches: Batches) -> float:
+def _step(state: State, pool: Pool, batches: Batches) -> float:
+    recipe = state.recipe
     for group in state.optimiser.param_groups:
         group["lr"] = _rate(recipe, state.step)
     part = _tagging if state.step < recipe.tagging_steps else _contrastive

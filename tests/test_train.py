@@ -36,7 +36,7 @@ def test_a_step_lowers_the_loss_of_its_own_batch(recipe, tmp_path):
     def same_batch(step):
         return np.arange(16), np.full(16, 3)
 
-    losses = [train._step(state, recipe, pool, same_batch) for _ in range(6)]
+    losses = [train._step(state, pool, same_batch) for _ in range(6)]
     assert losses[1] < losses[0]  # tagging
     assert losses[5] < losses[2]  # contrastive
     assert state.model.logit_scale.exp().item() == pytest.approx(100, rel=1e-4)
@@ -283,7 +283,7 @@ def test_recipes_that_begin_alike_share_the_tagging_stage(recipe, monkeypatch):
 
 
 def test_views_are_random_bounded_and_the_same_for_the_same_seed():
-    pixels = train.to_pixels(load_pool_free(4))
+    pixels = train.to_pixels(training_pictures(4))
 
     def views(seed):
         return train.augmented(pixels, torch.Generator().manual_seed(seed))
@@ -296,7 +296,7 @@ def test_views_are_random_bounded_and_the_same_for_the_same_seed():
     assert 0.1 < share < 0.3
 
 
-def load_pool_free(n):
+def training_pictures(n):
     return np.stack([np.asarray(row["image"]) for row in world.pairs("train", n)])
 
 
