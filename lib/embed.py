@@ -10,26 +10,20 @@ model, so that notebooks that run side by side find them there.
 import argparse
 import hashlib
 import json
-import logging
-import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import datasets
-import safetensors.torch
 import torch
 from datasets import Dataset
 from tqdm.auto import tqdm
 
-from lib import data, models, names, paths, profile
+from lib import cache, data, models, names, profile
 from lib.data import Embeddings, NotAvailable
 from lib.models import Model
 
 __all__ = ["Embeddings", "embed", "embed_images", "embed_texts"]
-
-logger = logging.getLogger(__name__)
 
 _FORMAT = 1  # raise it when the way of encoding changes, so that old files are not found
 
@@ -94,8 +88,7 @@ def _encode_texts(model: Model, texts: list[str]) -> torch.Tensor:
 
 
 def _with_progress(encode: Callable, batches: Iterator, n: int, size: int) -> torch.Tensor:
-    # disable=None: no bar where nobody is watching, such as in an executed notebook.
-    bar = tqdm(batches, total=-(-n // size), unit="batch", disable=None, leave=False, delay=2)
+    bar = tqdm(batches, total=-(-n // size), unit="batch", leave=False, delay=2)
     return torch.cat([encode(batch) for batch in bar])
 
 
@@ -109,60 +102,14 @@ def _hash_images(images: Dataset) -> str:
     return digest.hexdigest()
 
 
-# --- cache ------------------------------------------------------------------------------------
-
-
 def _cached(model: Model, kind: str, digest: str, n: int, encode: Callable) -> torch.Tensor:
     if not n:
         raise ValueError(f"Give at least one {kind} to encode.")
     key = {"format": _FORMAT, "model": model.fingerprint, "kind": kind, "data": digest}
-    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
-    path = paths.CACHE / "embeddings" / f"{name}.safetensors"
-    embeddings = _read(path)
-    if embeddings is None:
-        embeddings = encode()
-        _write(path, embeddings, key | {"name": model.name})
-    return embeddings
-
-
-def _read(path: Path) -> torch.Tensor | None:
-    """The embeddings in a cache file, or None if there is no whole one."""
-    sidecar = path.with_suffix(".json")
-    if not path.exists() and not sidecar.exists():
-        return None
-    try:
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() == json.loads(sidecar.read_text())["sha256"]:
-            return safetensors.torch.load(content)["embeddings"]
-        reason = "its SHA-256 is not the one written down"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-    logger.warning("The cached embeddings %s are damaged (%s): encoding again.", path.name, reason)
-    return None
-
-
-def _write(path: Path, embeddings: torch.Tensor, about: dict) -> None:
-    content = safetensors.torch.save({"embeddings": embeddings.contiguous()})
-    about = about | {
-        "shape": list(embeddings.shape),
-        "dtype": str(embeddings.dtype).removeprefix("torch."),
-        "sha256": hashlib.sha256(content).hexdigest(),
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, content)
-    _replace(path.with_suffix(".json"), (json.dumps(about, indent=1) + "\n").encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write under a name of its own, then rename: no reader ever sees half a file."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    found = cache.tensors(
+        "embeddings", key, lambda: {"embeddings": encode()}, about={"name": model.name}
+    )
+    return found["embeddings"]
 
 
 # --- command ----------------------------------------------------------------------------------
