@@ -70,7 +70,7 @@ def _item(name: str, entry: dict) -> Item:
     for key in ("title", "where"):
         if key not in entry:
             raise ValueError(f"{LIST}, {name}: the key {key!r} is missing.")
-    lists = {key: tuple(entry.get(key, ())) for key in ("models", "compares")}
+    lists = {key: tuple(entry.get(key) or ()) for key in ("models", "compares")}
     for role in (*lists["models"], *lists["compares"]):
         if role not in profile.roles():
             known = profile.roles()
