@@ -1,0 +1,531 @@
+"""Modality inversion: the embedding of one modality, found again on the other encoder's side.
+
+OTI (optimisation-based textual inversion) looks for pseudo-tokens v in the text encoder's token
+space such that the text "a photo of v" has the embedding of a given image; OVI (visual inversion)
+looks for pseudo-patches w in the image encoder's patch space such that the "image" made of them has
+the embedding of a given text. What comes back is the other encoder's embedding at the end of the
+search: an image that is now compared as a text, or the other way round. Source: Cross the Gap
+(arXiv 2502.04263) sections 4.1 and 4.2, Algorithms 1 and 2, and the published code where the paper
+leaves something open.
+
+**Exact, and fast.** The search is the papers', step by step. Only what cannot change the result is
+left out: weights are frozen, so nothing computes their gradients; under a causal mask the tokens
+after the end token are never seen, and the words before the pseudo-tokens never change, so their
+keys and values are computed once; of the last layer, only the row that is pooled is needed.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import open_clip
+import torch
+from torch import nn
+from torch.nn import functional
+from tqdm.auto import tqdm
+
+from lib import cache, checks
+from lib.models import Model
+
+TEMPLATE = "a photo of {}"
+LEARNING_RATE, WEIGHT_DECAY = 0.02, 0.01  # AdamW, constant
+START_STD = 0.02  # of the pseudo-tokens' normal start
+PAPER_BATCH = 64  # the paper's loss is a mean over 64 items: it enters through AdamW's epsilon only
+STAND_INS = ("£", "*", "the")  # one token each: the paper's, and others where a tokenizer splits it
+
+_FORMAT = 1  # raise it when results change, so that old files are not found
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """What a search found for n items, at the steps that were asked for; all on the CPU.
+
+    Attributes:
+        steps: (s,) numbers of updates after which results were kept, ascending.
+        at: (s, n, d) embeddings of the other encoder at those steps: float32, L2-normalised.
+        tokens: (n, tokens, width) pseudo-tokens or pseudo-patches after the last of them.
+        loss: (last step + 1, n) 1 - cosine to the given embedding, at first and after each update.
+    """
+
+    steps: tuple[int, ...]
+    at: torch.Tensor
+    tokens: torch.Tensor
+    loss: torch.Tensor
+
+    @property
+    def embeddings(self) -> torch.Tensor:
+        """(n, d) embeddings after the last step: what the paper retrieves with."""
+        return self.at[-1]
+
+    def after(self, steps: int) -> torch.Tensor:
+        """(n, d) embeddings after so many steps.
+
+        Raises: ValueError if they were not kept.
+        """
+        if steps not in self.steps:
+            kept = ", ".join(map(str, self.steps))
+            raise ValueError(f"Nothing was kept after {steps} steps, only after {kept}.")
+        return self.at[self.steps.index(steps)]
+
+
+def oti(
+    model: Model,
+    image_embeddings,
+    *,
+    tokens: int = 1,
+    steps: int | Sequence[int] = 150,
+    template: str = TEMPLATE,
+    start=None,
+    seed: int = 0,
+    items: Sequence[int] | None = None,
+    batch: int = 64,
+    device: str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Inversion:
+    """Image embeddings (n, d) -> text embeddings (n, d), by textual inversion.
+
+    Minimises 1 - cos(text(template with pseudo-tokens), image) with AdamW (learning rate 0.02,
+    weight decay 0.01), from pseudo-tokens drawn from N(0, 0.02^2). Source: Cross the Gap section
+    4.1, Algorithm 1.
+
+    Args:
+        tokens: R, the number of pseudo-tokens of an item; the paper's main results use 1.
+        steps: number of updates, or several: the largest is the end, and results are kept at each.
+        template: text with "{}" where the pseudo-tokens go.
+        start: (n, tokens, width) pseudo-tokens to begin with, in place of random ones.
+        seed, items: the start of an item is drawn from the two numbers `seed` and its entry in
+            `items` (its row, if None). A result depends on nothing else: not on the batch, and
+            not on its neighbours or the order.
+        batch: items at a time; it bounds the memory.
+        device: where to compute, by default where the model is.
+        dtype: of the weights and activations; pseudo-tokens and losses are at least float32.
+
+    Finished batches are kept on the disk, so that a search that was stopped goes on.
+
+    Raises: ValueError for bad embeddings or arguments, a template or context that the pseudo-tokens
+        do not fit, or a model whose text encoder is not a transformer of open_clip.
+    """
+    # Read before anything is computed: a model without the tower is refused at once.
+    text = _text_tower(model)
+    words = _words(model, template, tokens)
+    _check_pooling(model, text, words)
+    about = {"method": "OTI", "template": template}
+
+    def encoder(where: torch.device) -> Callable:
+        return _text_encoder(text, words, where, dtype)
+
+    width = text.token_embedding.embedding_dim
+    settings = _Settings("text", tokens, width, steps, seed, batch, device, dtype, about)
+    return _invert(model, image_embeddings, encoder, settings, items, start)
+
+
+def ovi(
+    model: Model,
+    text_embeddings,
+    *,
+    tokens: int = 1,
+    steps: int | Sequence[int] = 1000,
+    start=None,
+    seed: int = 0,
+    items: Sequence[int] | None = None,
+    batch: int = 64,
+    device: str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Inversion:
+    """Text embeddings (n, d) -> image embeddings (n, d), by visual inversion.
+
+    As `oti`, with pseudo-patches in the place of the image encoder's patch embeddings: `tokens` (P)
+    of them are spread over all patches by nearest-neighbour interpolation; the class token and the
+    positions are the model's own. Source: Cross the Gap section 4.2, Equation 3, Algorithm 2; its
+    code uses P = 1 (ViT-B/32), 2 or 4.
+
+    Raises: ValueError for bad embeddings or arguments, or a model whose image encoder is not a ViT.
+    """
+    patches, width = _grid(model)
+    if not 1 <= tokens <= patches:
+        raise ValueError(f"tokens must be from 1 to the {patches} patches, not {tokens}.")
+
+    def encoder(where: torch.device) -> Callable:
+        return _image_encoder(model, tokens, patches, where, dtype)
+
+    about = {"method": "OVI"}
+    settings = _Settings("image", tokens, width, steps, seed, batch, device, dtype, about)
+    return _invert(model, text_embeddings, encoder, settings, items, start)
+
+
+# The search ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Settings:
+    side: str  # the modality that is inverted to
+    tokens: int
+    width: int
+    steps: int | Sequence[int]
+    seed: int
+    batch: int
+    device: str | None
+    dtype: torch.dtype
+    about: dict
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        steps = [self.steps] if isinstance(self.steps, int) else list(self.steps)
+        whole = all(isinstance(step, int | np.integer) and step >= 0 for step in steps)
+        if not steps or not whole:
+            raise ValueError(f"steps must be numbers of updates, 0 or more, not {self.steps!r}.")
+        return tuple(sorted({int(step) for step in steps}))
+
+    @property
+    def precise(self) -> torch.dtype:
+        return torch.float64 if self.dtype == torch.float64 else torch.float32
+
+
+def _invert(
+    model: Model, embeddings, encoder: Callable, settings: _Settings, items, start
+) -> Inversion:
+    if settings.batch < 1:
+        raise ValueError(f"batch must be at least 1, not {settings.batch}.")
+    kept, n = settings.kept, len(checks.vectors(embeddings, "embeddings"))
+    target = functional.normalize(torch.as_tensor(checks.array(embeddings)).double(), dim=-1)
+    start = _start(settings, n, items) if start is None else _given_start(settings, n, start)
+    where = torch.device(settings.device) if settings.device else model.device
+    encode = None  # folded only if there is something to compute
+    parts = []
+    slices = [slice(i, min(i + settings.batch, n)) for i in range(0, n, settings.batch)]
+    title = settings.about["method"]
+    bar = tqdm(total=n, unit="item", desc=title, leave=False, delay=2)
+    for rows in slices:
+
+        def compute(rows: slice = rows) -> cache.Tensors:
+            nonlocal encode
+            encode = encode or _normalised(model, settings, encoder(where), where)
+            return _search(encode, target[rows], start[rows], kept, where, settings.precise)
+
+        key = settings.about | {
+            "format": _FORMAT,
+            "model": model.fingerprint,
+            "target": cache.digest(target[rows]),
+            "start": cache.digest(start[rows]),
+            "steps": kept,
+            "dtype": str(settings.dtype),
+            "device": where.type,
+        }
+        parts.append(cache.tensors("inversions", key, compute, about={"name": model.name}))
+        bar.update(rows.stop - rows.start)
+    bar.close()
+    return Inversion(
+        steps=kept,
+        at=torch.cat([part["at"] for part in parts], dim=1),
+        tokens=torch.cat([part["tokens"] for part in parts]),
+        loss=torch.cat([part["loss"] for part in parts], dim=1),
+    )
+
+
+def _search(
+    encode: Callable,
+    target: torch.Tensor,
+    start: torch.Tensor,
+    kept: tuple[int, ...],
+    where: torch.device,
+    precise: torch.dtype,
+) -> cache.Tensors:
+    """One batch, all steps."""
+    target = target.to(where, precise)
+    tokens = start.to(where, precise, copy=True).requires_grad_()
+    optimiser = torch.optim.AdamW([tokens], lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    losses, at = [], []
+    for step in range(kept[-1] + 1):
+        last = step == kept[-1]
+        with torch.set_grad_enabled(not last):
+            found = encode(tokens)
+            loss = 1 - (found * target).sum(-1)
+        losses.append(loss.detach())
+        if step in kept:
+            at.append(found.detach().float())
+        if not last:
+            (tokens.grad,) = torch.autograd.grad(loss.sum() / PAPER_BATCH, tokens)
+            optimiser.step()
+    found = {"at": torch.stack(at), "tokens": tokens.detach(), "loss": torch.stack(losses)}
+    return {name: tensor.cpu() for name, tensor in found.items()}
+
+
+def _normalised(
+    model: Model, settings: _Settings, encode: Callable, where: torch.device
+) -> Callable:
+    """tokens -> L2-normalised embeddings, with the model's own last normalisation if it has one."""
+    layer = None
+    if settings.side in model.normalisation:
+        layer = copy.deepcopy(model.normalisation[settings.side]).to(where, settings.precise)
+
+    def run(tokens: torch.Tensor) -> torch.Tensor:
+        found = functional.normalize(encode(tokens.to(settings.dtype)).to(settings.precise), dim=-1)
+        return functional.normalize(layer(found), dim=-1) if layer else found
+
+    return run
+
+
+def _start(settings: _Settings, n: int, items: Sequence[int] | None) -> torch.Tensor:
+    """(n, tokens, width) float64: each item's own draw."""
+    items = range(n) if items is None else [int(item) for item in items]
+    if len(items) != n or min(items) < 0 or settings.seed < 0:
+        raise ValueError(f"items must be {n} numbers, 0 or more, one per embedding; seed likewise.")
+    shape = settings.tokens, settings.width
+    draws = [np.random.default_rng([settings.seed, item]).normal(0, 1, shape) for item in items]
+    return START_STD * torch.from_numpy(np.stack(draws))
+
+
+def _given_start(settings: _Settings, n: int, start) -> torch.Tensor:
+    start = torch.as_tensor(checks.array(start)).double()
+    shape = (n, settings.tokens, settings.width)
+    if start.shape != shape or not start.isfinite().all():
+        raise ValueError(f"start must be finite numbers of shape {shape}, not {(*start.shape,)}.")
+    return start
+
+
+# Transformers with frozen weights -----------------------------------------------------------------
+
+
+class _Block:
+    """A residual attention block of open_clip over tokens (n, t, width), its weights frozen.
+
+    `before` (1, p, width) are tokens in front of them that are the same for every item and see
+    nothing behind them: their keys and values are constants.
+    """
+
+    def __init__(
+        self, block: nn.Module, where: torch.device, dtype: torch.dtype, before: torch.Tensor | None
+    ):
+        block = copy.deepcopy(block).to(where, dtype).requires_grad_(False)
+        self.norm_1, self.norm_2 = block.ln_1, block.ln_2
+        self.scale_1, self.scale_2 = block.ls_1, block.ls_2
+        self.attention, self.heads = block.attn, block.attn.num_heads
+        self.up, self.activation, self.down = block.mlp.c_fc, block.mlp.gelu, block.mlp.c_proj
+        if isinstance(self.activation, open_clip.transformer.QuickGELU):
+            # x sigmoid(a x) = silu(a x) / a: one pass over the widest activations, not three
+            self.up.weight.mul_(1.702), self.up.bias.mul_(1.702), self.down.weight.div_(1.702)
+            self.activation = nn.SiLU()
+        self.before = None if before is None else self._project(self.norm_1(before), slice(1, 3))
+
+    def _project(self, x: torch.Tensor, which: slice) -> tuple[torch.Tensor, ...]:
+        """Queries, keys, values (or a part of the three), each (n, heads, t, width of a head)."""
+        n, t, width = x.shape
+        rows = slice(which.start * width, which.stop * width)
+        weight, bias = self.attention.in_proj_weight[rows], self.attention.in_proj_bias[rows]
+        parts = functional.linear(x, weight, bias)
+        return parts.view(n, t, -1, self.heads, width // self.heads).transpose(1, 3).unbind(2)
+
+    def __call__(
+        self, x: torch.Tensor, mask: torch.Tensor | None, row: int | None = None
+    ) -> torch.Tensor:
+        """The block's output; with `row`, only this row of it, (n, 1, width)."""
+        normed = self.norm_1(x)
+        if row is None:
+            query, key, value = self._project(normed, slice(0, 3))
+        else:
+            key, value = self._project(normed, slice(1, 3))
+            (query,) = self._project(normed[:, row : row + 1], slice(0, 1))
+            x = x[:, row : row + 1]
+            mask = None if mask is None else mask[row : row + 1]
+        if self.before is not None:
+            key, value = (
+                torch.cat([constant.expand(len(x), -1, -1, -1), own], dim=2)
+                for constant, own in zip(self.before, (key, value), strict=True)
+            )
+        seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        seen = seen.transpose(1, 2).reshape(x.shape)
+        x = x + self.scale_1(self.attention.out_proj(seen))
+        return x + self.scale_2(self.down(self.activation(self.up(self.norm_2(x)))))
+
+
+def _is_plain(transformer: object) -> bool:
+    """Whether this is open_clip's transformer, of blocks that `_Block` knows."""
+    known = open_clip.transformer.ResidualAttentionBlock
+    return isinstance(transformer, open_clip.transformer.Transformer) and all(
+        type(block) is known for block in transformer.resblocks
+    )
+
+
+# Text encoder -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Words:
+    """A template's token ids (context,), and where its pseudo-tokens begin and end."""
+
+    ids: torch.Tensor
+    first: int
+    stop: int
+
+
+def _text_tower(model: Model) -> nn.Module:
+    """Where the text encoder is: the model itself (CLIP), or a part of it (CustomTextCLIP)."""
+    text = getattr(model.clip, "text", model.clip)
+    plain = _is_plain(getattr(text, "transformer", None))
+    if not plain or getattr(text, "cls_emb", None) is not None:
+        raise ValueError(
+            f"{model.name}: textual inversion needs a text encoder that is open_clip's own "
+            "transformer, without a class token; this one is not."
+        )
+    return text
+
+
+def _words(model: Model, template: str, tokens: int) -> _Words:
+    """Where the pseudo-tokens stand, found with a stand-in word that is one token.
+
+    Source: Cross the Gap's code, which uses the character "£".
+    """
+    if tokens < 1:
+        raise ValueError(f"tokens must be at least 1, not {tokens}.")
+    if template.count("{}") != 1:
+        raise ValueError(f'The template {template!r} must hold "{{}}" once.')
+    nothing = model.tokenizer([""])[0]
+    for word in STAND_INS:
+        own = model.tokenizer([word])[0]
+        own = own[~torch.isin(own, nothing)]  # without start, end and padding
+        ids = model.tokenizer([template.replace("{}", f" {word} ")])[0]
+        at = torch.isin(ids, own).nonzero()[:, 0].tolist()
+        room = bool((ids[-tokens:] == nothing[-1]).all())  # all of these are padding
+        if len(own) == 1 and len(at) == 1 and tokens < len(ids) and room:
+            more = own.expand(tokens - 1)
+            ids = torch.cat([ids[: at[0]], more, ids[at[0] : len(ids) - len(more)]])
+            return _Words(ids, at[0], at[0] + tokens)
+    raise ValueError(
+        f"{model.name}: the template {template!r} with {tokens} pseudo-tokens does not fit the "
+        f"tokenizer, or its context of {len(nothing)} tokens."
+    )
+
+
+def _pooled_row(text: nn.Module, ids: torch.Tensor) -> int:
+    """The row of the last layer that becomes the embedding."""
+    kind = getattr(text, "pool_type", None) or text.text_pool_type
+    if kind == "eos":
+        end = text.eos_id if hasattr(text, "eos_id") else text.text_eos_id
+        return int((ids == end).int().argmax())
+    return {"first": 0, "last": len(ids) - 1, "argmax": int(ids.argmax())}.get(kind, -1)
+
+
+def _check_pooling(model: Model, text: nn.Module, words: _Words) -> None:
+    """Refuse a model whose embedding cannot depend on the pseudo-tokens."""
+    row = _pooled_row(text, words.ids)
+    if row < 0 or (text.attn_mask is not None and row < words.first):
+        raise ValueError(f"{model.name}: what the text encoder pools sees no pseudo-tokens.")
+
+
+def _text_encoder(
+    text: nn.Module, words: _Words, where: torch.device, dtype: torch.dtype
+) -> Callable:
+    """pseudo-tokens (n, tokens, width) -> text embeddings (n, d), not normalised."""
+    row, causal = _pooled_row(text, words.ids), text.attn_mask is not None
+    length = row + 1 if causal else len(words.ids)
+    embedded = text.token_embedding.weight[
+        words.ids[:length].to(text.token_embedding.weight.device)
+    ]
+    position = text.positional_embedding[:length].to(where, dtype)
+    sequence = embedded.to(where, dtype)[None] + position
+    front, slots = sequence[:, : words.first], position[words.first : words.stop]
+    behind = sequence[:, words.stop :]
+    constant = words.first if causal else 0  # rows that are the same for every item
+    blocks, before = [], front if constant else None
+    for block in text.transformer.resblocks:
+        blocks.append(_Block(block, where, dtype, before))
+        if constant:
+            whole = _Block(block, where, dtype, None)
+            before = whole(before, torch.ones(constant, constant, device=where).tril().bool())
+    moving = length - constant
+    mask = None
+    if causal:
+        mask = torch.ones(moving, length, device=where).tril(constant).bool()
+    head = [] if constant else [front]
+    final, project = _end(text.ln_final, text.text_projection, where, dtype)
+
+    def encode(tokens: torch.Tensor) -> torch.Tensor:
+        n = len(tokens)
+        parts = [*(part.expand(n, -1, -1) for part in head), tokens + slots]
+        x = torch.cat([*parts, behind.expand(n, -1, -1)], dim=1)
+        for block in blocks[:-1]:
+            x = block(x, mask)
+        return project(final(blocks[-1](x, mask, row - constant)[:, 0]))
+
+    return encode
+
+
+def _end(norm: nn.Module, projection, where: torch.device, dtype: torch.dtype) -> tuple:
+    """A tower's last normalisation, and its projection as a function."""
+    norm = copy.deepcopy(norm).to(where, dtype)
+    if projection is None:
+        return norm, nn.Identity()
+    if isinstance(projection, nn.Linear):
+        return norm, copy.deepcopy(projection).to(where, dtype)
+    matrix = projection.detach().to(where, dtype)
+    return norm, lambda x: x @ matrix
+
+
+# Image encoder ------------------------------------------------------------------------------------
+
+
+def _grid(model: Model) -> tuple[int, int]:
+    """Number of patches and their width."""
+    visual = model.clip.visual
+    if isinstance(visual, open_clip.transformer.VisionTransformer):
+        return math.prod(visual.grid_size), visual.conv1.out_channels
+    trunk = getattr(visual, "trunk", None)  # timm's
+    if hasattr(trunk, "patch_embed") and hasattr(trunk, "blocks"):
+        return trunk.patch_embed.num_patches, trunk.embed_dim
+    raise ValueError(
+        f"{model.name}: visual inversion needs an image encoder that is a vision transformer "
+        f"(ViT); this one is a {type(visual).__name__}."
+    )
+
+
+def _image_encoder(
+    model: Model, tokens: int, patches: int, where: torch.device, dtype: torch.dtype
+) -> Callable:
+    """pseudo-patches (n, tokens, width) -> image embeddings (n, d), not normalised."""
+    spread = functional.interpolate(torch.arange(float(tokens)).view(1, 1, -1), size=patches)
+    spread = spread.flatten().long().to(where)  # which pseudo-patch stands at each patch
+    visual = model.clip.visual
+    ours = isinstance(visual, open_clip.transformer.VisionTransformer)
+    if (
+        ours
+        and visual.pool_type == "tok"
+        and visual.attn_pool is None
+        and _is_plain(visual.transformer)
+    ):
+        encode = _class_token_encoder(visual, where, dtype)
+    else:
+        encode = _whole_encoder(visual, where, dtype)
+    return lambda w: encode(w[:, spread])
+
+
+def _class_token_encoder(visual: nn.Module, where: torch.device, dtype: torch.dtype) -> Callable:
+    """patch embeddings (n, patches, width) -> image embeddings, where the class token is pooled."""
+    blocks = [_Block(block, where, dtype, None) for block in visual.transformer.resblocks]
+    first = visual.class_embedding.detach().to(where, dtype).view(1, 1, -1)
+    position = visual.positional_embedding.detach().to(where, dtype)
+    norm = copy.deepcopy(visual.ln_pre).to(where, dtype)
+    final, project = _end(visual.ln_post, visual.proj, where, dtype)
+
+    def encode(patches: torch.Tensor) -> torch.Tensor:
+        x = torch.cat([first.expand(len(patches), -1, -1), patches], dim=1)
+        x = norm(x + position)
+        for block in blocks[:-1]:
+            x = block(x, None)
+        return project(final(blocks[-1](x, None, row=0)[:, 0]))
+
+    return encode
+
+
+def _whole_encoder(visual: nn.Module, where: torch.device, dtype: torch.dtype) -> Callable:
+    """The same for any other ViT: its own code, behind the patch embedding."""
+    visual = copy.deepcopy(visual).to(where, dtype).requires_grad_(False)
+    if not hasattr(visual, "trunk"):
+        visual.conv1.forward = lambda patches: patches
+        return lambda patches: visual(patches.transpose(1, 2))
+    stem = visual.trunk.patch_embed
+    stem.forward = lambda patches: patches
+    # timm's models for images of any size expect the patches' rows and columns.
+    as_grid = getattr(visual.trunk, "dynamic_img_size", False)
+    return lambda patches: visual(patches.unflatten(1, stem.grid_size) if as_grid else patches)
