@@ -45,6 +45,7 @@ from lib.recipes import CONTEXT, KEPT, LONG_CONTEXT, RECIPES, Recipe
 MEAN = STD = (0.5, 0.5, 0.5)
 CHECKPOINT_STEPS = 100
 CURVE_STEPS = 250
+AMENDING = 1000  # pairs that the amended start is fitted on
 # A rebuilt model may differ from the shipped one by this much: rounding differs between
 # machines and thread counts, and training amplifies it to the spread between seeds.
 ZERO_SHOT = ("shape", "colour", "texture", "background")
@@ -167,12 +168,12 @@ def _encode_by_length(model, tokens: torch.Tensor) -> torch.Tensor:
 def _amend(model: open_clip.CLIP, pool: Pool) -> None:
     """Turn the text projection so that texts lie on their images, as far as a rotation can do it.
 
-    Orthogonal Procrustes on the first 1,000 pairs: the amended start of Mind the Gap's section on
+    Orthogonal Procrustes on the first pairs: the amended start of Mind the Gap's section on
     initialisation against optimisation.
     """
     with torch.no_grad():
-        image = model.encode_image(to_pixels(pool.images[:1000]), normalize=True)
-        tokens = torch.from_numpy(pool.tokens[:1000, 3].astype(np.int64))
+        image = model.encode_image(to_pixels(pool.images[:AMENDING]), normalize=True)
+        tokens = torch.from_numpy(pool.tokens[:AMENDING, 3].astype(np.int64))
         text = encode_tokens(model, tokens)
         turn, _ = orthogonal_procrustes(text.double().numpy(), image.double().numpy())
         model.text_projection.data = model.text_projection @ torch.from_numpy(turn).float()
@@ -432,6 +433,22 @@ def _rate(recipe: Recipe, step: int) -> float:
     warm = min(1.0, (since_start + 1) / recipe.warm_up)
     cosine = 1.0 if contrastive < 0 else (1 + math.cos(math.pi * contrastive / recipe.steps)) / 2
     return recipe.learning_rate * warm * (0.01 + 0.99 * cosine)
+
+
+def untrained(name: str) -> torch.nn.Module:
+    """A recipe's model as it is before its first step: its random weights, amended if it asks so.
+
+    Raises: ValueError for an unknown recipe, or one that starts from another model.
+    """
+    recipe = _recipe(name)
+    if recipe.start:
+        raise ValueError(
+            f"{name} does not start from random weights: it starts from {recipe.start}."
+        )
+    model = build(recipe)
+    if recipe.amended:
+        _amend(model, load_pool(AMENDING, recipe.split))
+    return model.eval()
 
 
 def run(recipe: Recipe, checkpoint: Path) -> State:

@@ -239,6 +239,21 @@ def test_an_amended_start_closes_the_gap_by_a_rotation(recipe):
     torch.testing.assert_close(model.text_projection.norm(dim=1), lengths)
 
 
+def test_the_model_before_its_first_step(recipe, monkeypatch):
+    monkeypatch.setattr(train, "AMENDING", 40)
+    plain, amended = (train.untrained(name) for name in ("mini-scratch", "mini-amended"))
+    turned = plain.text_projection.T @ amended.text_projection  # same lengths, other directions
+    torch.testing.assert_close(
+        plain.text_projection.norm(dim=1), amended.text_projection.norm(dim=1)
+    )
+    assert not torch.allclose(turned, plain.text_projection.T @ plain.text_projection, atol=1e-3)
+    assert torch.equal(plain.visual.proj, amended.visual.proj)
+    started = train.State.start(RECIPES["mini-scratch"]).model
+    assert torch.equal(started.text_projection, plain.text_projection) and not plain.training
+    with pytest.raises(ValueError, match="starts from mini-clip"):
+        train.untrained("mini-clip-t1")
+
+
 def test_positions_are_stretched_as_in_long_clip():
     positions = torch.arange(float(CONTEXT))[:, None].expand(CONTEXT, 3)
     longer = train.stretched(positions, LONG_CONTEXT)
