@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import open_clip
 import torch
+from sklearn.linear_model import Ridge
 from torch import nn
 from torch.nn import functional
 from tqdm.auto import tqdm
@@ -153,6 +154,24 @@ def ovi(
     about = {"method": "OVI"}
     settings = _Settings("image", tokens, width, steps, seed, batch, device, dtype, about)
     return _invert(model, text_embeddings, encoder, settings, items, start)
+
+
+def warm_start(embeddings, inverted, tokens, penalty: float = 1e-2) -> torch.Tensor:
+    """Pseudo-tokens (n, tokens, width) to begin with, guessed from earlier inversions.
+
+    A ridge regression from embeddings that were inverted before, `inverted` (m, d), to what was
+    found for them, `tokens` (m, tokens, width); `penalty` is per embedding. Give the result as
+    `start` to `oti` or `ovi`, with fewer steps. This is not the papers' method: it ends elsewhere.
+
+    Raises: ValueError for bad embeddings, or tokens that are not one row per embedding.
+    """
+    inverted, embeddings = checks.two_sets(inverted, embeddings)
+    found = torch.as_tensor(checks.array(tokens)).double()
+    if found.ndim != 3 or len(found) != len(inverted) or not found.isfinite().all():
+        raise ValueError(f"tokens must be {len(inverted)} finite rows (tokens, width) each.")
+    ridge = Ridge(alpha=penalty * len(inverted)).fit(inverted, found.flatten(1).numpy())
+    guess = torch.from_numpy(ridge.predict(embeddings)).double()
+    return guess.reshape(len(embeddings), *found.shape[1:])
 
 
 # The search ---------------------------------------------------------------------------------------

@@ -298,6 +298,25 @@ def test_nothing_of_the_model_is_changed(make):
         assert torch.equal(value, before[name]), name
 
 
+def test_a_warm_start_is_a_ridge_regression(make):
+    model, target = make("clip"), embeddings()
+    found = inversion.oti(model, target, tokens=2, steps=20, template=SENTENCE)
+    new = embeddings(5, seed=11)
+    guess = inversion.warm_start(new, target, found.tokens, penalty=0.1)
+    assert guess.shape == (5, 2, 32)
+    x, y = target.double(), found.tokens.double().flatten(1)
+    middle = x - x.mean(0)
+    slope = torch.linalg.solve(
+        middle.T @ middle + 0.1 * N * torch.eye(8).double(), middle.T @ (y - y.mean(0))
+    )
+    wanted = (new.double() - x.mean(0)) @ slope + y.mean(0)
+    torch.testing.assert_close(guess.flatten(1), wanted, atol=1e-5, rtol=1e-4)
+    warm = inversion.oti(model, target, tokens=2, steps=0, start=found.tokens, template=SENTENCE)
+    torch.testing.assert_close(warm.loss[0], found.loss[-1], atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="tokens must be 16 finite rows"):
+        inversion.warm_start(new, target, found.tokens[:3])
+
+
 # Kept on the disk ---------------------------------------------------------------------------------
 
 
