@@ -17,9 +17,8 @@ from pathlib import Path
 import datasets
 import torch
 from datasets import Dataset
-from tqdm.auto import tqdm
 
-from lib import cache, data, models, names, profile
+from lib import bars, cache, data, models, names, profile
 from lib.data import Embeddings, NotAvailable
 from lib.models import Model
 
@@ -88,8 +87,8 @@ def _encode_texts(model: Model, texts: list[str]) -> torch.Tensor:
 
 
 def _with_progress(encode: Callable, batches: Iterator, n: int, size: int) -> torch.Tensor:
-    bar = tqdm(batches, total=-(-n // size), unit="batch", leave=False, delay=2)
-    return torch.cat([encode(batch) for batch in bar])
+    shown = bars.bar(batches, total=-(-n // size), unit="batch")
+    return torch.cat([encode(batch) for batch in shown])
 
 
 def _hash_images(images: Dataset) -> str:

@@ -25,9 +25,8 @@ import torch
 from sklearn.linear_model import Ridge
 from torch import nn
 from torch.nn import functional
-from tqdm.auto import tqdm
 
-from lib import cache, checks
+from lib import bars, cache, checks
 from lib.models import Model
 
 TEMPLATE = "a photo of {}"
@@ -215,7 +214,7 @@ def _invert(
     parts = []
     slices = [slice(i, min(i + settings.batch, n)) for i in range(0, n, settings.batch)]
     title = settings.about["method"]
-    bar = tqdm(total=n, unit="item", desc=title, leave=False, delay=2)
+    bar = bars.bar(total=n, unit="item", desc=title)
     for rows in slices:
 
         def compute(rows: slice = rows) -> cache.Tensors:
