@@ -88,6 +88,10 @@ def build(recipe: Recipe) -> torch.nn.Module:
     kind = open_clip.CoCa if recipe.decoder else open_clip.CLIP
     parts = config(recipe)["model_cfg"].items()
     model = kind(**{k: _plain(v) for k, v in parts if k != "custom_text"})
+    if recipe.decoder:
+        # open_clip leaves this one as the memory was; drawn as its other projections are.
+        projection = model.text_decoder.text_projection
+        torch.nn.init.normal_(projection, std=len(projection) ** -0.5)
     if recipe.tied:
         tie(model)
     if recipe.start:

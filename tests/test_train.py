@@ -171,6 +171,21 @@ def run_and_export(recipe, folder):
     return state
 
 
+@pytest.fixture
+def no_memory_as_it_was():
+    """Tensors that nobody has filled are full of NaN."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if not RECIPES[name].start])
+def test_every_weight_is_drawn_before_the_first_step(recipe, no_memory_as_it_was, name):
+    assert torch.empty(1).isnan()
+    for key, weight in weights(train.State.start(quick_alone(name, recipe))).items():
+        assert weight.isfinite().all(), key
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_trains_and_loads_through_the_common_interface(recipe, name):
     family = quick(name, recipe)
