@@ -15,6 +15,7 @@ keys and values are computed once; of the last layer, only the row that is poole
 """
 
 import copy
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -210,18 +211,16 @@ def _invert(
     target = functional.normalize(torch.as_tensor(checks.array(embeddings)).double(), dim=-1)
     start = _start(settings, n, items) if start is None else _given_start(settings, n, start)
     where = torch.device(settings.device) if settings.device else model.device
-    encode = None  # folded only if there is something to compute
+    # Made once, and only if there is a batch that was not kept.
+    encode = functools.cache(lambda: _normalised(model, settings, encoder(where), where))
+
+    def compute(rows: slice) -> cache.Tensors:
+        return _search(encode(), target[rows], start[rows], kept, where, settings.precise)
+
     parts = []
     slices = [slice(i, min(i + settings.batch, n)) for i in range(0, n, settings.batch)]
-    title = settings.about["method"]
-    bar = bars.bar(total=n, unit="item", desc=title)
+    bar = bars.bar(total=n, unit="item", desc=settings.about["method"])
     for rows in slices:
-
-        def compute(rows: slice = rows) -> cache.Tensors:
-            nonlocal encode
-            encode = encode or _normalised(model, settings, encoder(where), where)
-            return _search(encode, target[rows], start[rows], kept, where, settings.precise)
-
         key = settings.about | {
             "format": _FORMAT,
             "model": model.fingerprint,
@@ -231,7 +230,8 @@ def _invert(
             "dtype": str(settings.dtype),
             "device": where.type,
         }
-        parts.append(cache.tensors("inversions", key, compute, about={"name": model.name}))
+        search = functools.partial(compute, rows)
+        parts.append(cache.tensors("inversions", key, search, about={"name": model.name}))
         bar.update(rows.stop - rows.start)
     bar.close()
     return Inversion(
@@ -307,15 +307,9 @@ def _given_start(settings: _Settings, n: int, start) -> torch.Tensor:
 
 
 class _Block:
-    """A residual attention block of open_clip over tokens (n, t, width), its weights frozen.
+    """A residual attention block of open_clip over tokens (n, t, width), its weights frozen."""
 
-    `before` (1, p, width) are tokens in front of them that are the same for every item and see
-    nothing behind them: their keys and values are constants.
-    """
-
-    def __init__(
-        self, block: nn.Module, where: torch.device, dtype: torch.dtype, before: torch.Tensor | None
-    ):
+    def __init__(self, block: nn.Module, where: torch.device, dtype: torch.dtype):
         block = copy.deepcopy(block).to(where, dtype).requires_grad_(False)
         self.norm_1, self.norm_2 = block.ln_1, block.ln_2
         self.scale_1, self.scale_2 = block.ls_1, block.ls_2
@@ -325,7 +319,14 @@ class _Block:
             # x sigmoid(a x) = silu(a x) / a: one pass over the widest activations, not three
             self.up.weight.mul_(1.702), self.up.bias.mul_(1.702), self.down.weight.div_(1.702)
             self.activation = nn.SiLU()
-        self.before = None if before is None else self._project(self.norm_1(before), slice(1, 3))
+        self.before = None
+
+    def follow(self, before: torch.Tensor) -> None:
+        """Let all tokens stand behind `before` (1, p, width), the same for every item.
+
+        Those see nothing behind them, so their keys and values are constants.
+        """
+        self.before = self._project(self.norm_1(before), slice(1, 3))
 
     def _project(self, x: torch.Tensor, which: slice) -> tuple[torch.Tensor, ...]:
         """Queries, keys, values (or a part of the three), each (n, heads, t, width of a head)."""
@@ -446,16 +447,15 @@ def _text_encoder(
     front, slots = sequence[:, : words.first], position[words.first : words.stop]
     behind = sequence[:, words.stop :]
     constant = words.first if causal else 0  # rows that are the same for every item
-    blocks, before = [], front if constant else None
-    for block in text.transformer.resblocks:
-        blocks.append(_Block(block, where, dtype, before))
-        if constant:
-            whole = _Block(block, where, dtype, None)
-            before = whole(before, torch.ones(constant, constant, device=where).tril().bool())
-    moving = length - constant
-    mask = None
-    if causal:
-        mask = torch.ones(moving, length, device=where).tril(constant).bool()
+    mask = torch.ones(length, length, device=where).tril().bool() if causal else None
+    blocks = [_Block(block, where, dtype) for block in text.transformer.resblocks]
+    if constant:
+        before = front
+        for block in blocks:
+            after = block(before, mask[:constant, :constant])
+            block.follow(before)
+            before = after
+        mask = mask[constant:]
     head = [] if constant else [front]
     final, project = _end(text.ln_final, text.text_projection, where, dtype)
 
@@ -520,7 +520,7 @@ def _image_encoder(
 
 def _class_token_encoder(visual: nn.Module, where: torch.device, dtype: torch.dtype) -> Callable:
     """patch embeddings (n, patches, width) -> image embeddings, where the class token is pooled."""
-    blocks = [_Block(block, where, dtype, None) for block in visual.transformer.resblocks]
+    blocks = [_Block(block, where, dtype) for block in visual.transformer.resblocks]
     first = visual.class_embedding.detach().to(where, dtype).view(1, 1, -1)
     position = visual.positional_embedding.detach().to(where, dtype)
     norm = copy.deepcopy(visual.ln_pre).to(where, dtype)

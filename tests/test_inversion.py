@@ -146,8 +146,6 @@ def reference(model, method, target, tokens, steps, dtype, template="a photo of 
             own = model.tokenizer([word])[0]
             own = own[own != model.tokenizer([""])[0]][0]
             places = (ids[0] == own).nonzero()[:, 0]
-            if "photo" in template:  # the stand-ins do not know the word: their first unknown one
-                places = places[-tokens.shape[1] :]
             return search(lambda v: full_text(model, ids, places, v), target, tokens, steps, dtype)
         return search(lambda v: full_image(model, v), target, tokens, steps, dtype)
 
