@@ -1,4 +1,4 @@
-"""Tensors that were dear to compute, kept on the disk by content.
+"""Tensors and data sets that were dear to make, kept on the disk by content.
 
 A file's name is the SHA-256 of its key: everything that the tensors depend on. It is written under
 another name and then renamed, and its own SHA-256 stands in the sidecar beside it: half a file, or
@@ -9,10 +9,13 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import datasets
 import safetensors.torch
 import torch
 
@@ -31,13 +34,47 @@ def tensors(room: str, key: dict, compute: Callable[[], Tensors], about: dict) -
         key: plain values that determine the tensors.
         about: further notes for whoever looks into the sidecar; they play no part in the key.
     """
-    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
-    path = paths.CACHE / room / f"{name}.safetensors"
+    path = _place(room, key).with_suffix(".safetensors")
     found = _read(path)
     if found is None:
         found = {what: tensor.contiguous() for what, tensor in compute().items()}
         _write(path, found, key | about)
     return found
+
+
+def dataset(room: str, key: dict, compute: Callable[[], datasets.Dataset]) -> datasets.Dataset:
+    """The data set that `compute()` gives, from the disk if it was made before for the same key."""
+    path = _place(room, key)
+    if path.exists():
+        try:
+            return datasets.load_from_disk(path)
+        except Exception as error:  # of whatever reader
+            logger.warning("%s is damaged (%s): making it again.", path.name, type(error).__name__)
+            shutil.rmtree(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".", suffix=".part") as temporary:
+        with _quietly():
+            compute().save_to_disk(Path(temporary) / path.name)
+        with suppress(OSError):  # another process was faster, with the same rows
+            (Path(temporary) / path.name).rename(path)
+    return datasets.load_from_disk(path)
+
+
+@contextmanager
+def _quietly():
+    """Without the bar that `datasets` would show for every small file."""
+    silent = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not silent:
+            datasets.enable_progress_bars()
+
+
+def _place(room: str, key: dict) -> Path:
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+    return paths.CACHE / room / name
 
 
 def digest(tensor: torch.Tensor) -> str:

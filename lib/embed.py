@@ -1,13 +1,15 @@
 """Encode once: embeddings cached by content, so that a second call reads them from the disk.
 
 The key is the SHA-256 of the model (configuration, weights, tokenizer) and of the data (the
-encoded images or the texts); names, order of calls and places of files play no part.
+encoded images or the texts); names, order of calls and places of files play no part. A file holds a
+block of items, so that the first thousand of a set are found when all of it is asked for.
 
 `python -m lib.embed --profile mini --model clip` encodes a profile's standard data sets for one
 model, so that notebooks that run side by side find them there.
 """
 
 import argparse
+import functools
 import hashlib
 import json
 import sys
@@ -24,6 +26,7 @@ from lib.models import Model
 
 __all__ = ["Embeddings", "embed", "embed_images", "embed_texts"]
 
+BLOCK = 500  # items in a file of the cache
 _FORMAT = 1  # raise it when the way of encoding changes, so that old files are not found
 
 
@@ -51,9 +54,13 @@ def embed_images(model: Model, dataset: Dataset) -> torch.Tensor:
     """
     _need(dataset, "image")
     images = dataset.with_format(None).select_columns("image")
-    return _cached(
-        model, "image", _hash_images(images), len(images), lambda: _encode(model, images)
-    )
+
+    def block(rows: range) -> tuple[str, Iterator]:
+        # A batch of images is decoded at a time: memory does not grow with the data set.
+        some = images.select(rows)
+        return _hash_images(some), (part["image"] for part in some.iter(models.BATCH_IMAGES))
+
+    return _by_block(model, "image", len(images), block, model.encode_image)
 
 
 def embed_texts(model: Model, texts: Sequence[str]) -> torch.Tensor:
@@ -61,9 +68,14 @@ def embed_texts(model: Model, texts: Sequence[str]) -> torch.Tensor:
 
     Raises: ValueError if there is none.
     """
-    texts = list(texts)
-    digest = hashlib.sha256(json.dumps(texts).encode()).hexdigest()
-    return _cached(model, "text", digest, len(texts), lambda: _encode_texts(model, texts))
+    texts, size = list(texts), models.BATCH_TEXTS
+
+    def block(rows: range) -> tuple[str, Iterator]:
+        some = texts[rows.start : rows.stop]
+        digest = hashlib.sha256(json.dumps(some).encode()).hexdigest()
+        return digest, (some[i : i + size] for i in range(0, len(some), size))
+
+    return _by_block(model, "text", len(texts), block, model.encode_text)
 
 
 def _need(dataset: Dataset, column: str) -> None:
@@ -72,23 +84,6 @@ def _need(dataset: Dataset, column: str) -> None:
         raise ValueError(f"The data set has no column {column!r}; it has {found}.")
     if not len(dataset):
         raise ValueError("The data set is empty: there is nothing to encode.")
-
-
-def _encode(model: Model, images: Dataset) -> torch.Tensor:
-    # A batch of images is decoded at a time: memory does not grow with the data set.
-    batches = (rows["image"] for rows in images.iter(models.BATCH_IMAGES))
-    return _with_progress(model.encode_image, batches, len(images), models.BATCH_IMAGES)
-
-
-def _encode_texts(model: Model, texts: list[str]) -> torch.Tensor:
-    size = models.BATCH_TEXTS
-    batches = (texts[i : i + size] for i in range(0, len(texts), size))
-    return _with_progress(model.encode_text, batches, len(texts), size)
-
-
-def _with_progress(encode: Callable, batches: Iterator, n: int, size: int) -> torch.Tensor:
-    shown = bars.bar(batches, total=-(-n // size), unit="batch")
-    return torch.cat([encode(batch) for batch in shown])
 
 
 def _hash_images(images: Dataset) -> str:
@@ -101,14 +96,29 @@ def _hash_images(images: Dataset) -> str:
     return digest.hexdigest()
 
 
-def _cached(model: Model, kind: str, digest: str, n: int, encode: Callable) -> torch.Tensor:
+def _by_block(model: Model, kind: str, n: int, block: Callable, encode: Callable) -> torch.Tensor:
+    """Embeddings of n items; `block(rows)` gives a hash of these items, and their batches."""
     if not n:
         raise ValueError(f"Give at least one {kind} to encode.")
-    key = {"format": _FORMAT, "model": model.fingerprint, "kind": kind, "data": digest}
-    found = cache.tensors(
-        "embeddings", key, lambda: {"embeddings": encode()}, about={"name": model.name}
-    )
-    return found["embeddings"]
+    parts = []
+    with bars.bar(total=n, unit=kind) as bar:
+        for start in range(0, n, BLOCK):
+            rows = range(start, min(start + BLOCK, n))
+            digest, batches = block(rows)
+            key = {"format": _FORMAT, "model": model.fingerprint, "kind": kind, "data": digest}
+            compute = functools.partial(_encode, encode, batches, bar)
+            found = cache.tensors("embeddings", key, compute, about={"name": model.name})
+            parts.append(found["embeddings"])
+            bar.update(rows.stop - bar.n)
+    return torch.cat(parts)
+
+
+def _encode(encode: Callable, batches: Iterator, bar) -> cache.Tensors:
+    parts = []
+    for batch in batches:
+        parts.append(encode(batch))
+        bar.update(len(batch))
+    return {"embeddings": torch.cat(parts)}
 
 
 # --- command ----------------------------------------------------------------------------------

@@ -262,3 +262,45 @@ def test_command_encodes_the_standard_sets(tiny_profile, cache, calls, capsys):
 def test_command_says_what_is_wrong(tiny_profile, arguments, text):
     with pytest.raises(SystemExit, match=text):
         module.main(arguments)
+
+
+def made(calls, fail=False):
+    def compute():
+        calls.append(1)
+        if fail:
+            raise KeyboardInterrupt
+        return Dataset.from_dict({"x": [1, 2, 3]})
+
+    return compute
+
+
+def test_a_data_set_is_made_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(paths, "CACHE", tmp_path)
+    calls = []
+    with pytest.raises(KeyboardInterrupt):
+        store.dataset("room", {"a": 1}, made(calls, fail=True))
+    assert list((tmp_path / "room").iterdir()) == []
+    for _ in range(2):
+        assert store.dataset("room", {"a": 1}, made(calls))["x"][:] == [1, 2, 3]
+    assert len(calls) == 2 and capsys.readouterr().err == ""
+    store.dataset("room", {"a": 2}, made(calls))
+    assert len(calls) == 3
+
+
+def test_a_damaged_data_set_is_made_again(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(paths, "CACHE", tmp_path)
+    calls = []
+    store.dataset("room", {}, made(calls))
+    for file in (tmp_path / "room").rglob("*.arrow"):
+        file.write_bytes(file.read_bytes()[:40])
+    assert store.dataset("room", {}, made(calls))["x"][:] == [1, 2, 3]
+    assert len(calls) == 2 and "damaged" in caplog.text
+
+
+def test_the_first_items_of_a_set_are_found_in_the_whole(tiny, cache, calls, monkeypatch):
+    monkeypatch.setattr(module, "BLOCK", 4)
+    whole = embed_images(tiny, standins.pairs(10))
+    assert torch.equal(embed_images(tiny, standins.pairs(8)), whole[:8])
+    assert calls["image"] == 10 and len(files(cache, "safetensors")) == 3
+    embed_images(tiny, standins.pairs(7))
+    assert calls["image"] == 13

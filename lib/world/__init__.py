@@ -3,16 +3,22 @@
 A stand-in for COCO, Flickr30k and the classification sets where there is no network: scenes of
 one to three objects with shape, colour, texture, size, place, relation and style; five captions
 and a long one each; label sets from 4 to 500 classes; shifted test sets; judged captions.
-Scene `i` of a split depends on nothing but the split's name and `i`.
+Scene `i` of a split depends on nothing but the split's name and `i`. What was drawn once is kept
+on the disk, BLOCK scenes together.
 """
 
+import hashlib
 import io
-from functools import lru_cache
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 import datasets
 import numpy as np
+import PIL
 from PIL import Image
 
+from lib import cache as kept
 from lib.names import unknown
 from lib.world.captions import JUDGED, MEDIA, PLACES, candidate, captions, long_caption
 from lib.world.render import render
@@ -78,6 +84,7 @@ LABEL_SETS = {
 # A rater says yes to a candidate with 0, 1, ... 4 right attributes with this probability.
 YES = (0.02, 0.06, 0.18, 0.5, 0.92)
 N_JUDGED = 1_000
+BLOCK = 500
 
 
 def scene_and_stream(number: int, index: int, options: dict) -> tuple[Scene, Stream]:
@@ -120,6 +127,25 @@ def _table(rows: list[dict], features: datasets.Features) -> datasets.Dataset:
     return datasets.Dataset.from_dict({k: [r[k] for r in rows] for k in features}, features)
 
 
+def _drawn(what: str, n: int, largest: int, block: Callable[[range], datasets.Dataset]):
+    """Rows of the first `n` scenes of a split, from `block(indices of scenes)`."""
+    parts = []
+    for start in range(0, n, BLOCK):
+        indices = range(start, min(start + BLOCK, largest))
+        key = {"drawing": _drawing(), "what": what, "first": start, "n": len(indices)}
+        parts.append(kept.dataset("world", key, lambda indices=indices: block(indices)))
+    whole = datasets.concatenate_datasets(parts)
+    return whole.select(range(n * (len(parts[0]) // min(BLOCK, largest))))
+
+
+@cache
+def _drawing() -> str:
+    """SHA-256 of what decides every picture and caption: the code here, and its libraries."""
+    code = "".join(file.read_text() for file in sorted(Path(__file__).parent.glob("*.py")))
+    versions = f"{VERSION} {np.__version__} {PIL.__version__}"
+    return hashlib.sha256((versions + code).encode()).hexdigest()
+
+
 def _size(n: int | None, largest: int, split: str) -> int:
     if n is None:
         return largest
@@ -140,16 +166,19 @@ def pairs(split: str, n: int | None = None) -> datasets.Dataset:
     Columns: image, image_id, captions (five), long_caption, and the attributes as class labels.
     """
     number, largest, options = _known(split, SPLITS, "split")
-    rows = []
-    for i in range(_size(n, largest, split)):
+    text = {"captions": _TEXTS, "long_caption": datasets.Value("string")}
+    features = _features(**text, **_ATTRIBUTE_FEATURES)
+
+    def row(i: int) -> dict:
         scene, draw = scene_and_stream(number, i, options)
-        rows.append(
+        return (
             {"image": png(render(scene, draw)), "image_id": f"world-{split}-{i}"}
             | {"captions": captions(scene, draw), "long_caption": long_caption(scene, draw)}
             | attributes(scene)
         )
-    text = {"captions": _TEXTS, "long_caption": datasets.Value("string")}
-    return _table(rows, _features(**text, **_ATTRIBUTE_FEATURES))
+
+    n = _size(n, largest, split)
+    return _drawn(f"pairs {split}", n, largest, lambda some: _table([*map(row, some)], features))
 
 
 def class_names(label_set: str) -> list[str]:
@@ -205,19 +234,25 @@ def labelled(label_set: str, split: str, n: int | None = None) -> datasets.Datas
         raise ValueError(f"label set {label_set!r} has no held-out combinations as classes.")
     if split in ("rendition", "ink") and label_set == "style":
         raise ValueError(f"split {split!r} has only styles that are no class of 'style'.")
-    rows = []
-    for i, (image, values) in enumerate(_drawn(split, _size(n, largest, split))):
-        name = " ".join(ATTRIBUTES[a][values[a]] for a in parts)
-        rows.append({"image": image, "image_id": f"world-labelled-{split}-{i}", "label": name})
-    return _table(rows, _features(label=datasets.ClassLabel(names=names)))
+    pictures = _pictures(split, _size(n, largest, split))
+    values = zip(*(pictures[attribute][:] for attribute in parts), strict=True)
+    texts = [[ATTRIBUTES[a][k] for a, k in zip(parts, row, strict=True)] for row in values]
+    label = datasets.ClassLabel(names=names)
+    own = label.str2int([" ".join(words) for words in texts])
+    return pictures.select_columns(["image", "image_id"]).add_column("label", own, feature=label)
 
 
-@lru_cache(maxsize=4)
-def _drawn(split: str, n: int) -> list[tuple[dict, dict[str, int]]]:
-    """Pictures and attributes of a labelled split, kept because all label sets share them."""
-    number, _, options = LABELLED_SPLITS[split]
-    streams = (scene_and_stream(number, i, options) for i in range(n))
-    return [(png(render(scene, draw)), attributes(scene)) for scene, draw in streams]
+def _pictures(split: str, n: int) -> datasets.Dataset:
+    """Pictures and attributes of a labelled split, which all label sets share."""
+    number, largest, options = LABELLED_SPLITS[split]
+    features = _features(**_ATTRIBUTE_FEATURES)
+
+    def row(i: int) -> dict:
+        scene, draw = scene_and_stream(number, i, options)
+        picture = {"image": png(render(scene, draw)), "image_id": f"world-labelled-{split}-{i}"}
+        return picture | attributes(scene)
+
+    return _drawn(f"labelled {split}", n, largest, lambda some: _table([*map(row, some)], features))
 
 
 def judgements(kind: str, n: int | None = None) -> datasets.Dataset:
@@ -229,30 +264,36 @@ def judgements(kind: str, n: int | None = None) -> datasets.Dataset:
     Columns: image, image_id, caption, references (the five captions), right, ratings, rating.
     """
     _known(kind, {"expert": 0, "cf": 0}, "kind of judgements")
-    rows = []
-    for i in range(_size(n, N_JUDGED, "judged")):
-        scene, draw = scene_and_stream(20, i, _ONE)
-        image, references = png(render(scene, draw)), captions(scene, draw)
-        rate = Stream(VERSION, 21 if kind == "expert" else 22, i)
-        for right in draw.shuffled(range(5)):
-            held = frozenset(draw.shuffled(JUDGED)[:right])
-            ratings = _expert(right, rate) if kind == "expert" else _votes(right, rate)
-            rows.append(
-                {"image": image, "image_id": f"world-judged-{i}", "references": references}
-                | {"caption": candidate(scene, held, draw), "right": right, "ratings": ratings}
-                | {"rating": sum(ratings) / len(ratings)}
-            )
     values = datasets.List(datasets.Value("float32"))
-    return _table(
-        rows,
-        _features(
-            caption=datasets.Value("string"),
-            references=_TEXTS,
-            right=datasets.Value("int32"),
-            ratings=values,
-            rating=datasets.Value("float32"),
-        ),
+    features = _features(
+        caption=datasets.Value("string"),
+        references=_TEXTS,
+        right=datasets.Value("int32"),
+        ratings=values,
+        rating=datasets.Value("float32"),
     )
+
+    def block(indices: range) -> datasets.Dataset:
+        return _table([row for i in indices for row in _rated(kind, i)], features)
+
+    return _drawn(f"judged {kind}", _size(n, N_JUDGED, "judged"), N_JUDGED, block)
+
+
+def _rated(kind: str, i: int) -> list[dict]:
+    """The candidates of one picture."""
+    scene, draw = scene_and_stream(20, i, _ONE)
+    image, references = png(render(scene, draw)), captions(scene, draw)
+    rate = Stream(VERSION, 21 if kind == "expert" else 22, i)
+    rows = []
+    for right in draw.shuffled(range(5)):
+        held = frozenset(draw.shuffled(JUDGED)[:right])
+        ratings = _expert(right, rate) if kind == "expert" else _votes(right, rate)
+        rows.append(
+            {"image": image, "image_id": f"world-judged-{i}", "references": references}
+            | {"caption": candidate(scene, held, draw), "right": right, "ratings": ratings}
+            | {"rating": sum(ratings) / len(ratings)}
+        )
+    return rows
 
 
 def _expert(right: int, rate: Stream) -> list[float]:
