@@ -27,7 +27,7 @@ from lib.models import Model
 __all__ = ["Embeddings", "embed", "embed_images", "embed_texts"]
 
 BLOCK = 500  # items in a file of the cache
-_FORMAT = 1  # raise it when the way of encoding changes, so that old files are not found
+_FORMAT = 2  # raise it when the way of encoding changes, so that old files are not found
 
 
 def embed(model: Model, dataset: Dataset) -> Embeddings:
@@ -124,10 +124,10 @@ def _encode(encode: Callable, batches: Iterator, bar) -> cache.Tensors:
 # --- command ----------------------------------------------------------------------------------
 
 
-def standard(p: profile.Profile) -> Iterator[tuple[str, Callable[[], Dataset]]]:
+def standard(p: profile.Profile, model: str) -> Iterator[tuple[str, Callable[[], Dataset]]]:
     """What most notebooks of a profile encode: (title, function that loads it)."""
     yield f"{p.pairs} test", lambda: data.load_pairs(p.pairs, "test", p.n_pairs)
-    if "train" in data.splits(p.pairs):
+    if model in p.seeds() and "train" in data.splits(p.pairs):  # means are learnt for these
         yield f"{p.pairs} train", lambda: data.load_pairs(p.pairs, "train", p.n_train_pairs)
     if p.pairs_2:
         yield f"{p.pairs_2} test", lambda: data.load_pairs(p.pairs_2, "test", p.n_pairs)
@@ -157,7 +157,7 @@ def _encode_standard(options: argparse.Namespace) -> None:
     if options.model not in {*p.models, *p.models.values(), *p.also}:
         raise ValueError(names.unknown("model role", options.model, [*p.models, *p.also]))
     model = models.load(p.models.get(options.model, options.model))
-    for title, load in standard(p):
+    for title, load in standard(p, model.name):
         try:
             dataset = load()
         except NotAvailable as error:

@@ -38,6 +38,7 @@ TOKENIZER = (
     "spiece.model",
 )
 BATCH_IMAGES, BATCH_TEXTS = 64, 256  # encoded at a time; fixed, so that results do not depend on it
+ALIKE = 64  # texts of about one length that go through the tower together
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ class Model:
         """
 
         def encode(batch: Sequence[str]) -> torch.Tensor:
-            return self.clip.encode_text(self.tokenizer(list(batch)).to(self.device))
+            return encode_tokens(self.clip, self.tokenizer(list(batch)).to(self.device))
 
         return self._encode(texts, "text", BATCH_TEXTS, encode)
 
@@ -175,6 +176,33 @@ class Model:
             row = int((~embeddings.isfinite()).any(dim=1).nonzero()[0, 0])
             raise ValueError(f"{self.name} gives no finite embedding of {kind} {row}.")
         return embeddings
+
+
+def encode_tokens(clip: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+    """Token ids (n, context length) -> text embeddings (n, d), not normalised.
+
+    What `clip.encode_text` gives, sooner: in a causal tower nothing sees the columns behind the end
+    token (the highest id, CLIP's way), so they are cut, from short texts more than from long ones.
+    """
+    causal = getattr(clip, "attn_mask", None) is not None
+    if not causal or getattr(clip, "text_pool_type", None) != "argmax":
+        return clip.encode_text(tokens)
+    end = tokens.argmax(1)
+    order = end.argsort(stable=True)
+    parts = [encode_cut(clip, tokens[o, : end[o[-1]] + 1]) for o in order.split(ALIKE)]
+    return torch.cat(parts)[order.argsort()]
+
+
+def encode_cut(clip: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+    """The same for the first columns of all texts, behind which no text has its end token."""
+    n = tokens.shape[1]
+    x = clip.token_embedding(tokens) + clip.positional_embedding[:n]
+    x = clip.ln_final(clip.transformer(x, attn_mask=clip.attn_mask[:n, :n]))
+    pooled = x[torch.arange(len(x), device=x.device), tokens.argmax(1)]
+    project = clip.text_projection
+    if project is None:
+        return pooled
+    return project(pooled) if isinstance(project, torch.nn.Linear) else pooled @ project
 
 
 def load(name: str, device: str | None = None) -> Model:

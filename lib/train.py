@@ -154,11 +154,7 @@ def to_pixels(images: np.ndarray) -> torch.Tensor:
 def encode_tokens(model, tokens: torch.Tensor) -> torch.Tensor:
     """Unit text embeddings (n, d). The mask is causal: columns after the last token are cut."""
     length = int((tokens != 0).sum(1).max())
-    tokens = tokens[:, :length]
-    x = model.token_embedding(tokens) + model.positional_embedding[:length]
-    x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
-    pooled = x[torch.arange(len(x)), tokens.argmax(1)]
-    return F.normalize(pooled @ model.text_projection, dim=-1)
+    return F.normalize(models.encode_cut(model, tokens[:, :length]), dim=-1)
 
 
 def _encode_by_length(model, tokens: torch.Tensor) -> torch.Tensor:

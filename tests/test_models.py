@@ -384,3 +384,24 @@ def test_untrained_twin(monkeypatch):
     assert one.fingerprint == two.fingerprint
     torch.testing.assert_close(one.encode_text(TEXTS), two.encode_text(TEXTS), rtol=0, atol=0)
     assert not one.clip.training
+
+
+OTHER = " ".join(["the red circle on a green square"] * 2)
+
+
+@pytest.mark.parametrize("make", [standins.tiny_clip, standins.tiny_openai, standins.tiny_siglip])
+def test_texts_cut_behind_their_end_give_the_same_embeddings(tmp_path, monkeypatch, make):
+    model = models.load(f"local-dir:{make(tmp_path / 'model')}")
+    monkeypatch.setattr(models, "ALIKE", 2)
+    clip, tokens = model.clip.double(), model.tokenizer([OTHER, *TEXTS, ""])
+    wide = []
+    if isinstance(clip, open_clip.CLIP):
+        clip.token_embedding.register_forward_pre_hook(
+            lambda _, given: wide.append(len(given[0][0]))
+        )
+    with torch.no_grad():
+        found = models.encode_tokens(clip, tokens)
+        cut = list(wide)
+        torch.testing.assert_close(found, clip.encode_text(tokens), rtol=1e-12, atol=1e-12)
+    assert sorted(cut) == cut and max(cut, default=0) <= tokens.shape[1]
+    assert make is standins.tiny_siglip or min(cut) < tokens.shape[1]
