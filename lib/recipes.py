@@ -111,6 +111,8 @@ _ONE_SEED = {
         _CLIP, loss=(("siglip", 1.0),), logit_scale=10.0, learn_scale=True, logit_bias=-10.0
     ),
     "mini-coca": _COCA,
+    # Elsewhere d = 128 is more than a tower's width of 96, so that all texts lie in a subspace.
+    "mini-clip-full-rank": replace(_CLIP, embed_dim=96),
 }
 
 # Mind the Gap's two questions to training from scratch: contrastive from the first step.

@@ -20,6 +20,7 @@ from lib import items, paper, paths, profile, recipes, results, state, style
 START, BEYOND = "", "beyond"
 SECTIONS = (START, *paper.KEYS, BEYOND)  # the folders of the notebooks, in the papers' order
 SHORT = {"alignclip": "AlignCLIP"}  # known by the name of its model
+MANY = 8  # notebooks that a cell of a table can name
 
 
 def heading(section: str) -> str:
@@ -197,7 +198,8 @@ def _model_line(name: str) -> dict:
         if getattr(own, field.name) != getattr(base, field.name)
     }
     recipe = ", ".join(f"{key} = {_plainly(value)}" for key, value in differs.items())
-    return _figures(_training(name)) | {"Recipe": recipe, "Used by": ", ".join(users)}
+    used = ", ".join(users) if len(users) <= MANY else f"{len(users)} notebooks"
+    return _figures(_training(name)) | {"Recipe": recipe, "Used by": used}
 
 
 def _plainly(value: object) -> str:
