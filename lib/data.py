@@ -29,6 +29,7 @@ __all__ = [
     "load_judgements",
     "load_labelled",
     "load_pairs",
+    "load_test_images",
     "published_embeddings",
     "splits",
 ]
@@ -259,6 +260,17 @@ def load_labelled(name: str, split: str = "test", n: int | None = None) -> Datas
     rows = _complete(rows, source.rows if split == "test" else None, name)
     classes = (folder / "classnames.txt").read_text().splitlines() if source.tar else None
     return _first(_labelled(rows, f"{name}-{split}", source.label, classes), n)
+
+
+def load_test_images(name: str, n: int, seed: int = 0) -> Dataset:
+    """At most `n` labelled test images: the first ones of the world, random ones of a public set.
+
+    Public sets are stored class by class. Columns and errors: see `load_labelled`.
+    """
+    if name.startswith("world-"):
+        return load_labelled(name, "test", n)
+    rows = load_labelled(name, "test").shuffle(seed)
+    return rows.select(range(min(n, len(rows))))
 
 
 def _labelled(rows: Dataset, title: str, label: str, classes: list[str] | None) -> Dataset:

@@ -142,6 +142,25 @@ def r_precision(ranks: Ranks) -> np.ndarray:
     return np.add.reduceat(inside.astype(np.float64), ranks.start[:-1]) / ranks.count
 
 
+def precision_by_class(
+    query, gallery, query_label, gallery_label, measure=average_precision, empty: float = 0.0
+) -> np.ndarray:
+    """(queries,) `measure` of each query (n, d), all gallery items (m, d) of its label relevant.
+
+    `measure`: `average_precision`, whose mean is Cross the Gap's image-to-image mAP, or
+    `r_precision`. A query without a relevant item gets `empty`: nothing could be found.
+
+    Raises: ValueError for bad embeddings or labels.
+    """
+    query = checks.vectors(query, "query")
+    query_label = checks.labels(query_label, len(query), "query_label")
+    has, found = np.isin(query_label, gallery_label), np.full(len(query), empty)
+    if has.any():
+        ranks = rank_relevant(query[has], gallery, query_label[has], gallery_label)
+        found[has] = measure(ranks)
+    return found
+
+
 @dataclass(frozen=True)
 class _Relevant:
     """Query i's relevant gallery positions: order[first[i]:last[i]], ascending, without itself."""

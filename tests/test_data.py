@@ -160,6 +160,8 @@ def test_parquet(hub_cache, monkeypatch, name, file, image, label):
     for i, picture in enumerate(rows["image"]):
         np.testing.assert_array_equal(np.array(picture), np.array(standins.picture(i)))
     assert len(data.load_labelled(name, "train", 4)) == 4
+    some, again = (data.load_test_images(name, 3, seed=1)["image_id"][:] for _ in range(2))
+    assert some == again != rows["image_id"][:3] and len(data.load_test_images(name, 9)) == 5
 
 
 def test_shards_are_put_together(hub_cache, monkeypatch):
@@ -286,6 +288,7 @@ def test_world_is_asked_by_its_own_names(monkeypatch):
     assert data.load_labelled("world-shape-colour", "ink", 99) == (
         *("labelled", "shape-colour", "ink", 20),
     )
+    assert data.load_test_images("world-shape", 9) == ("labelled", "shape", "test", 9)
     assert data.load_judgements("world-cf", 4) == ("judgements", "cf", 4)
     assert data.splits("world") == ("train", "test", "heldout_train")
     assert data.splits("world-shape") == ("test", "ink")

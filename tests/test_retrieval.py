@@ -232,3 +232,24 @@ def test_bad_label_retrieval():
 def test_one_pair():
     both = retrieval.recall(IMAGE[:1], TEXT[:1], ks=(1, 10))
     assert both.i2t[1].tolist() == both.t2i[10].tolist() == [1.0]
+
+
+@pytest.mark.parametrize("measure", ["average_precision", "r_precision"])
+def test_precision_by_class(measure):
+    x, label = cloud(40, 8, seed=5), np.random.default_rng(1).integers(0, 6, 40)
+    query, gallery, own, other = x[:10], x[10:], label[:10].copy(), label[10:]
+    own[[2, 7]] = 99  # a class that the gallery lacks
+    found = retrieval.precision_by_class(
+        query, gallery, own, other, getattr(retrieval, measure), empty=np.nan
+    )
+    for i in range(10):
+        relevant = other == own[i]
+        if i in (2, 7):
+            assert np.isnan(found[i])
+        elif measure == "average_precision":
+            assert found[i] == pytest.approx(average_precision_score(relevant, gallery @ query[i]))
+        else:
+            first = np.argsort(-(gallery @ query[i]))[: relevant.sum()]
+            assert found[i] == pytest.approx(relevant[first].mean())
+    none = retrieval.precision_by_class(query, gallery, np.full(10, 99), other)
+    assert none.tolist() == [0] * 10
