@@ -30,6 +30,7 @@ __all__ = [
     "load_labelled",
     "load_pairs",
     "load_test_images",
+    "prompts",
     "published_embeddings",
     "splits",
 ]
@@ -271,6 +272,18 @@ def load_test_images(name: str, n: int, seed: int = 0) -> Dataset:
         return load_labelled(name, "test", n)
     rows = load_labelled(name, "test").shuffle(seed)
     return rows.select(range(min(n, len(rows))))
+
+
+def prompts(
+    name: str, rows: Dataset, template: str = "a photo of a {}."
+) -> tuple[list[str], list[str]]:
+    """What a zero-shot classifier asks about a labelled data set: a phrase per class, templates.
+
+    The world's own prompts; for a public set the names of its classes, and one template.
+    """
+    if name.startswith("world-"):
+        return _world().prompts(name.removeprefix("world-"))
+    return rows.features["label"].names, [template]
 
 
 def _labelled(rows: Dataset, title: str, label: str, classes: list[str] | None) -> Dataset:

@@ -160,6 +160,7 @@ def test_parquet(hub_cache, monkeypatch, name, file, image, label):
     for i, picture in enumerate(rows["image"]):
         np.testing.assert_array_equal(np.array(picture), np.array(standins.picture(i)))
     assert len(data.load_labelled(name, "train", 4)) == 4
+    assert data.prompts(name, rows, "a {}") == (["aquarium fish", "bear"], ["a {}"])
     some, again = (data.load_test_images(name, 3, seed=1)["image_id"][:] for _ in range(2))
     assert some == again != rows["image_id"][:3] and len(data.load_test_images(name, 9)) == 5
 
@@ -301,6 +302,8 @@ def test_world_has_the_common_columns():
     assert {"image", "image_id", "captions", "long_caption"} <= set(pairs.column_names)
     labelled = data.load_labelled("world-colour", "test", 2)
     assert set(labelled.column_names) == {"image", "image_id", "label"}
+    phrases, templates = data.prompts("world-colour", labelled)
+    assert len(phrases) == labelled.features["label"].num_classes and len(templates) > 1
     assert isinstance(labelled.features["label"], ClassLabel)
     judged = data.load_judgements("world-expert", 1)
     assert {"caption", "references", "ratings", "rating"} <= set(judged.column_names)
