@@ -60,7 +60,8 @@ def results_md(profile_name: str) -> str:
         "# Results",
         "",
         f"Every claim of the four papers, and what became of it in profile `{profile_name}`. "
-        "The rule behind a verdict was written before the run; brackets are 95 % intervals. "
+        "Rules were written before the run that they judge, and a notebook says where other "
+        "results were known by then; brackets are 95 % intervals. "
         "Written by `./run_all.sh`.",
         "",
         *_table(_totals(findings)),
