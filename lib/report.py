@@ -1,4 +1,4 @@
-"""All findings on two pages: RESULTS.md, and a gallery of the figures that opens in any browser.
+"""All findings: RESULTS.md, the same as results.json, and a gallery that opens in any browser.
 
 `python -m lib.report --profile NAME` writes them; `--readme` brings the tables of the README and of
 `models/README.md` up to date instead.
@@ -15,7 +15,7 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
-from lib import items, paper, paths, profile, recipes, results, state, style
+from lib import items, paper, paths, profile, recipes, results, state, style, summary
 
 START, BEYOND = "", "beyond"
 SECTIONS = (START, *paper.KEYS, BEYOND)  # the folders of the notebooks, in the papers' order
@@ -56,15 +56,24 @@ def measured(row: pd.Series) -> str:
 def results_md(profile_name: str) -> str:
     """Every claim of the four papers, paper by paper, with its verdict."""
     findings = results.collect(profile_name)
+    claims = summary.by_claim(findings, profile_name)
+    text, data, _ = state.report_files(profile_name)
     lines = [
         "# Results",
         "",
         f"Every claim of the four papers, and what became of it in profile `{profile_name}`. "
-        "Rules were written before the run that they judge, and a notebook says where other "
-        "results were known by then; brackets are 95 % intervals. "
-        "Written by `./run_all.sh`.",
+        "A verdict follows a rule that was written down before its run; some rules were written "
+        "when other results were known, and each notebook says when. Brackets are 95 % intervals. "
+        f"Written by `./run_all.sh`; for programs, {_link('results.json', data, text.parent)}.",
         "",
-        *_table(_totals(findings)),
+        f"**In short: {summary.in_words(claims['all'])}.** {summary.RULE} "
+        f"By the main model alone, {summary.in_words(claims.main)}.",
+        "",
+        *_table(_totals(findings, claims)),
+        "",
+        "Findings, of which a claim may have several, on other models or data:",
+        "",
+        *_table(_finding_totals(findings, claims)),
     ]
     for key in paper.KEYS:
         lines += ["", f"## {heading(key)}", "", f"[{paper.PAPERS[key].title}]({source(key)})", ""]
@@ -76,19 +85,30 @@ def _of(findings: pd.DataFrame, key: str) -> pd.DataFrame:
     return findings[findings.paper == key]
 
 
-def _totals(findings: pd.DataFrame) -> list[dict]:
-    verdicts = [*results.VERDICTS, results.PLANNED]
+def _totals(findings: pd.DataFrame, claims: pd.DataFrame) -> list[dict]:
+    """Claims by verdict, paper by paper and in all."""
     return [
-        {"Paper": heading(key), "Claims": _of(findings, key).claim.nunique()}
-        | {verdict: (_of(findings, key).verdict == verdict).sum() for verdict in verdicts}
-        for key in paper.KEYS
+        {"Paper": name, "Claims": count["claims"]} | count["claims by verdict"]
+        for name, count in _counts(findings, claims)
     ]
+
+
+def _finding_totals(findings: pd.DataFrame, claims: pd.DataFrame) -> list[dict]:
+    return [
+        {"Paper": name, "Findings": count["findings"]} | count["findings by verdict"]
+        for name, count in _counts(findings, claims)
+    ]
+
+
+def _counts(findings: pd.DataFrame, claims: pd.DataFrame) -> list[tuple[str, dict]]:
+    papers = [(heading(key), summary.of_paper(findings, claims, key)) for key in paper.KEYS]
+    return [*papers, ("All", summary.of_paper(findings, claims))]
 
 
 def _line(row: pd.Series, profile_name: str) -> dict:
     base = state.report_files(profile_name)[0].parent
     notebook = _link(row["item"], paths.NOTEBOOKS / f"{row['item']}.ipynb", base)
-    why = [row.rule and f"Rule: {row.rule}", row.reason, row.note]
+    why = [row.rule and f"Rule: {row.rule}", row.reason and f"Because: {row.reason}", row.note]
     return {
         "#": row.number,
         "Claim": f"{row.text} ({row['where']})",
@@ -278,9 +298,10 @@ def _card(item: items.Item, findings: pd.DataFrame, folder: Path) -> dict:
 
 
 def write(profile_name: str) -> None:
-    """Write RESULTS.md and `figures/<profile>/index.html`."""
-    text, page = state.report_files(profile_name)
+    """Write RESULTS.md, and `results.json` and `index.html` in `figures/<profile>`."""
+    text, data, page = state.report_files(profile_name)
     state.write_text(text, results_md(profile_name))
+    state.write_text(data, summary.results_json(profile_name))
     state.write_text(page, index_html(profile_name))
 
 

@@ -69,7 +69,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """
     parser = _Parser(
         prog="./run_all.sh",
-        description="Regenerates every figure, RESULTS.md and figures/<profile>/index.html. "
+        description="Regenerates every figure, RESULTS.md, and results.json and index.html in figures/<profile>. "
         "Only what is out of date runs; interrupt it at any time and run it again.",
         allow_abbrev=False,
     )
@@ -169,7 +169,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _done(which: profile.Profile) -> int:
-    results, gallery = state.report_files(which.name)
+    results, _, gallery = state.report_files(which.name)
     print(f"\nClaims: {_short(results)}\nFigures: {_short(gallery)}")
     return 0
 

@@ -37,10 +37,11 @@ def figures(profile_name: str, item: str) -> list[Path]:
 
 
 def report_files(profile_name: str) -> list[Path]:
-    """RESULTS.md and the gallery; profiles other than mini keep their RESULTS.md to themselves."""
+    """RESULTS.md, results.json and the gallery; only mini's RESULTS.md stands at the top."""
     folder = paths.FIGURES / profile_name
     committed = profile_name == "mini" and paths.FIGURES == paths.ROOT / "figures"
-    return [(paths.ROOT if committed else folder) / "RESULTS.md", folder / "index.html"]
+    text = (paths.ROOT if committed else folder) / "RESULTS.md"
+    return [text, folder / "results.json", folder / "index.html"]
 
 
 def weights(model: str) -> Path:
@@ -180,7 +181,9 @@ def _own_data() -> str:
 
 
 def _report_parts(which: profile.Profile) -> dict[str, str]:
-    results = sorted((paths.FIGURES / which.name).rglob("*.json"))
+    made = report_files(which.name)
+    found = sorted((paths.FIGURES / which.name).rglob("*.json"))
+    results = [file for file in found if file not in made]
     parts = {f"figures/{file.relative_to(paths.FIGURES)}": _hash(file) for file in results}
     parts["items"] = _hash(paths.NOTEBOOKS / items.LIST)
     return parts

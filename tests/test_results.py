@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import items, paper, paths, report, results, state
+from lib import items, paper, paths, profile, report, results, state, summary
 from lib.results import Finding
 
 ITEM = "i0t/fig2_gap_severity"
@@ -142,7 +142,65 @@ def test_results_md_holds_every_claim(figures, figure):
     assert "| 1 (published embeddings) |" in text
     assert f"]({report._relative(paths.NOTEBOOKS / f'{ITEM}.ipynb', figures)})" in row
     counts = dict(re.findall(r"^\| (I0T|Mind the Gap) \| (.*) \|$", text, flags=re.MULTILINE))
-    assert counts["I0T"] == "20 | 1 | 0 | 1 | 0 | 18"
+    assert counts["I0T"] == "2 | 1 | 0 | 1 | 0"  # the findings; the claims stand above
+    assert "| I0T | 20 | 1 | 0 | 1 | 0 | 0 | 18 |" in text
+    assert "Because: " not in row
+    assert f"In short: of {len(paper.claims())} claims, 1 are reproduced, 1 inconclusive" in text
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "expected"),
+    [
+        (["planned"], "planned"),
+        (["reproduced", "reproduced"], "reproduced"),
+        (["reproduced", "not testable here"], "reproduced"),
+        (["not testable here", "not testable here"], "not testable here"),
+        (["reproduced", "not reproduced"], "mixed"),
+        (["inconclusive", "not reproduced", "not testable here"], "mixed"),
+        (["inconclusive"], "inconclusive"),
+    ],
+)
+def test_a_claim_has_one_verdict(verdicts, expected):
+    assert summary.outcome(verdicts) == expected
+    assert expected in summary.OUTCOMES
+
+
+def test_results_json_holds_every_finding_and_adds_up(figures, figure):
+    main = profile.load("mini").models["clip"]
+    both = [
+        finding(claim_id="i0t-4", subject=main, measured="x", reason="It shrank."),
+        finding(claim_id="i0t-4", subject="published", verdict="reproduced", note="Of 500."),
+        finding(claim_id="i0t-5", verdict="not testable here", measured=None, reason="No data."),
+    ]
+    results.save(ITEM, "mini", figure, TABLE, [FOUND, *both])
+    report.write("mini")
+    content = json.loads((figures / "results.json").read_text())
+    found = pd.DataFrame(content["findings"]).set_index(["claim", "subject"])
+    assert set(found.index.get_level_values("claim")) == {claim.id for claim in paper.claims()}
+    assert len(found) == len(paper.claims()) + 1
+    first = found.loc[("i0t-3", "")]
+    assert (first.value, first.interval, first.note) == (0.333333, [0.3, 0.36], "a | b")
+    assert first.notebook == f"notebooks/{ITEM}.ipynb" and first["where"]
+    assert found.loc[("i0t-4", main), "differs_because"] == "It shrank."
+    assert found.loc[("i0t-4", "published"), "differs_because"] == ""
+    assert found.loc[("i0t-4", "published"), "claim_verdict"] == "mixed"
+    assert found.loc[("i0t-5", ""), "differs_because"] == "No data."
+    count = content["summary"]["i0t"]
+    assert count["findings"] == 4
+    assert count["claims by verdict"]["mixed"] == 1
+    assert count["claims by verdict on the main model"]["inconclusive"] == 1
+    for entry in content["summary"].values():
+        assert sum(entry["claims by verdict"].values()) == entry["claims"]
+        assert sum(entry["claims by verdict on the main model"].values()) == entry["claims"]
+        assert sum(entry["findings by verdict"].values()) == entry["findings"]
+    assert content["summary"]["all"]["claims"] == len(paper.claims())
+
+
+def test_results_json_is_not_among_its_own_sources(figures, figure):
+    results.save(ITEM, "mini", figure, TABLE, [FOUND])
+    before = state.digest(profile.load("mini"), state.REPORT)
+    report.write("mini")
+    assert state.digest(profile.load("mini"), state.REPORT) == before
 
 
 class Page(html.parser.HTMLParser):

@@ -57,8 +57,10 @@ tiny.note("embed " + sys.argv[-1])
 REPORT = """\
 import sys
 from lib import paths, state, tiny
-for file in state.report_files(sys.argv[-1]):
-    state.write_text(file, str(len(list((paths.FIGURES / sys.argv[-1]).rglob("*.json")))))
+made = state.report_files(sys.argv[-1])
+found = [f for f in (paths.FIGURES / sys.argv[-1]).rglob("*.json") if f not in made]
+for file in made:
+    state.write_text(file, str(len(found)))
 tiny.note("report")
 """
 
