@@ -25,6 +25,7 @@ from lib import names, paths, profile, state
 sys.modules.setdefault("rfc3987_syntax", None)
 
 TAG, INJECTED = "parameters", "injected-parameters"
+OUTPUTS_OF = "outputs_of"  # in a notebook's metadata: the digest of the code that gave its outputs
 
 
 class Failed(RuntimeError):
@@ -165,6 +166,7 @@ def write_back(notebook: Path, copy: Path) -> None:
     original.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
+        OUTPUTS_OF: state.code_digest(notebook),
     }
     text = nbformat.writes(original).rstrip("\n") + "\n"
     if text != notebook.read_text(encoding="utf-8"):

@@ -147,6 +147,12 @@ def sources_digest(notebook: Path) -> str:
     return _sha256(json.dumps(cells(notebook), ensure_ascii=False).encode())
 
 
+def code_digest(notebook: Path) -> str:
+    """SHA-256 of a notebook's code cells: what its outputs are outputs of."""
+    code = [source for kind, source, _ in cells(notebook) if kind == "code"]
+    return _sha256(json.dumps(code, ensure_ascii=False).encode())
+
+
 def digest(which: profile.Profile, step: str) -> str:
     """SHA-256 of everything that a step is made from."""
     if step == REPORT:

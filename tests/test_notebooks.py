@@ -9,7 +9,7 @@ import sys
 import nbformat
 import pytest
 
-from lib import execute, items, paths, results
+from lib import execute, items, paths, results, state
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.rglob("*.ipynb"))
 NAMES = [str(n.relative_to(paths.NOTEBOOKS).with_suffix("")) for n in NOTEBOOKS]
@@ -38,6 +38,16 @@ def test_form(name):
     assert notebook.metadata.kernelspec.name == "python3"
     for banned in (r"sys\.path", r"^\s*[!%]", r"\binput\(", r"os\.system", "subprocess", "/home/"):
         assert not re.search(banned, code, re.MULTILINE), banned
+
+
+@each
+def test_outputs_are_those_of_the_code(name):
+    notebook = paths.NOTEBOOKS / f"{name}.ipynb"
+    if items.load()[name].status("mini") != "ready":
+        assert not any(cell.get("outputs") for cell in read(name).cells)
+        return
+    outputs_of = read(name).metadata.get(execute.OUTPUTS_OF)
+    assert outputs_of == state.code_digest(notebook), f"./run_all.sh --only {name} renews them"
 
 
 @each

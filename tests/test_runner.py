@@ -379,6 +379,10 @@ def test_outputs_are_written_back_in_one_form(project, tmp_path):
     assert cell["execution_count"] == cell["outputs"][2]["execution_count"] == 2
     assert cell["outputs"][0]["text"] == ["a\n", "b\n"]
     assert cell["outputs"][2]["data"]["image/png"] == "AAAA"
+    assert json.loads(first)["metadata"][execute.OUTPUTS_OF] == state.code_digest(source)
+    before = state.code_digest(source)
+    project.notebook("a/one", "import x\nx  # other code", "")
+    assert state.code_digest(source) != before
 
 
 def test_a_notebook_that_was_edited_meanwhile_is_left_alone(project, tmp_path):
