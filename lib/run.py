@@ -70,7 +70,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = _Parser(
         prog="./run_all.sh",
         description="Regenerates every figure, RESULTS.md, and results.json and index.html in "
-        "figures/<profile>. Only what is out of date runs; interrupt it at any time and run it again.",
+        "figures/<profile>. Only what is out of date runs; interrupt it at any time and run it "
+        "again.",
         allow_abbrev=False,
     )
     add = parser.add_argument
