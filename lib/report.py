@@ -57,6 +57,7 @@ def results_md(profile_name: str) -> str:
     """Every claim of the four papers, paper by paper, with its verdict."""
     findings = results.collect(profile_name)
     claims = summary.by_claim(findings, profile_name)
+    counts = _counts(findings, claims)
     text, data, _ = state.report_files(profile_name)
     lines = [
         "# Results",
@@ -69,11 +70,11 @@ def results_md(profile_name: str) -> str:
         f"**In short: {summary.in_words(claims['all'])}.** {summary.RULE} "
         f"By the main model alone, {summary.in_words(claims.main)}.",
         "",
-        *_table(_totals(findings, claims)),
+        *_table(_totals(counts, "claims")),
         "",
         "Findings, of which a claim may have several, on other models or data:",
         "",
-        *_table(_finding_totals(findings, claims)),
+        *_table(_totals(counts, "findings")),
     ]
     for key in paper.KEYS:
         lines += ["", f"## {heading(key)}", "", f"[{paper.PAPERS[key].title}]({source(key)})", ""]
@@ -85,18 +86,11 @@ def _of(findings: pd.DataFrame, key: str) -> pd.DataFrame:
     return findings[findings.paper == key]
 
 
-def _totals(findings: pd.DataFrame, claims: pd.DataFrame) -> list[dict]:
-    """Claims by verdict, paper by paper and in all."""
+def _totals(counts: list[tuple[str, dict]], what: str) -> list[dict]:
+    """Claims or findings by verdict, paper by paper and in all."""
     return [
-        {"Paper": name, "Claims": count["claims"]} | count["claims by verdict"]
-        for name, count in _counts(findings, claims)
-    ]
-
-
-def _finding_totals(findings: pd.DataFrame, claims: pd.DataFrame) -> list[dict]:
-    return [
-        {"Paper": name, "Findings": count["findings"]} | count["findings by verdict"]
-        for name, count in _counts(findings, claims)
+        {"Paper": name, what.capitalize(): count[what]} | count[f"{what} by verdict"]
+        for name, count in counts
     ]
 
 

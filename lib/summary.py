@@ -10,10 +10,10 @@ import pandas as pd
 
 from lib import paper, profile, results
 
-MIXED = "mixed"
+MIXED, UNTESTABLE = "mixed", "not testable here"
 OUTCOMES = (
     *("reproduced", "not reproduced", "inconclusive"),
-    *(MIXED, "not testable here", results.PLANNED),
+    *(MIXED, UNTESTABLE, results.PLANNED),
 )
 RULE = (
     "A claim counts as reproduced, as not reproduced or as inconclusive if every finding on it "
@@ -28,10 +28,12 @@ MAIN_RULE = (
 
 def outcome(verdicts: list[str]) -> str:
     """The verdict on a claim from those of its findings, one of `OUTCOMES` (see `RULE`)."""
-    tested = set(verdicts) - {"not testable here", results.PLANNED}
+    tested = set(verdicts) - {UNTESTABLE, results.PLANNED}
     if len(tested) > 1:
         return MIXED
-    return next(iter(tested), "not testable here" if "not testable here" in verdicts else "planned")
+    if tested:
+        return tested.pop()
+    return UNTESTABLE if UNTESTABLE in verdicts else results.PLANNED
 
 
 def by_claim(findings: pd.DataFrame, profile_name: str) -> pd.DataFrame:
