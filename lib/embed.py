@@ -27,6 +27,7 @@ from lib.models import Model
 __all__ = ["Embeddings", "embed", "embed_images", "embed_texts"]
 
 BLOCK = 500  # items in a file of the cache
+PIXELS_BYTES = 2**28  # of preprocessed images, kept in the memory for the next model
 _FORMAT = 2  # raise it when the way of encoding changes, so that old files are not found
 
 
@@ -56,11 +57,11 @@ def embed_images(model: Model, dataset: Dataset) -> torch.Tensor:
     images = dataset.with_format(None).select_columns("image")
 
     def block(rows: range) -> tuple[str, Iterator]:
-        # A batch of images is decoded at a time: memory does not grow with the data set.
         some = images.select(rows)
-        return _hash_images(some), (part["image"] for part in some.iter(models.BATCH_IMAGES))
+        digest = _hash_images(some)
+        return digest, _pixels(model, some, digest)
 
-    return _by_block(model, "image", len(images), block, model.encode_image)
+    return _by_block(model, "image", len(images), block, model.encode_pixels)
 
 
 def embed_texts(model: Model, texts: Sequence[str]) -> torch.Tensor:
@@ -94,6 +95,26 @@ def _hash_images(images: Dataset) -> str:
             content = image["bytes"] or Path(image["path"]).read_bytes()
             digest.update(len(content).to_bytes(8, "big") + content)
     return digest.hexdigest()
+
+
+_kept: dict[tuple, torch.Tensor] = {}  # batches of `_pixels`, the one used last at the end
+
+
+def _pixels(model: Model, images: Dataset, digest: str) -> Iterator[torch.Tensor]:
+    """Preprocessed images (n, 3, height, width), a batch at a time.
+
+    To decode and preprocess them takes nearly as long as to encode them with a small model, and
+    models that are compared mostly take the same pixels: they are kept while there is room.
+    """
+    for start in range(0, len(images), models.BATCH_IMAGES):
+        key = repr(model.preprocess), digest, start
+        pixels = _kept.pop(key, None)
+        if pixels is None:
+            pixels = model.pixels(images[start : start + models.BATCH_IMAGES]["image"])
+        _kept[key] = pixels
+        while sum(kept.nbytes for kept in _kept.values()) > PIXELS_BYTES:
+            del _kept[next(iter(_kept))]
+        yield pixels
 
 
 def _by_block(model: Model, kind: str, n: int, block: Callable, encode: Callable) -> torch.Tensor:

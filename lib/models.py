@@ -2,9 +2,13 @@
 
 Weights are read from safetensors only. Public models come from the Hugging Face hub at a fixed
 commit, as a folder in open_clip's format, which `local-dir:` loads with its own preprocessing.
+
+A loaded model is built when something is encoded with it: open_clip takes seconds to import, and
+where all embeddings are on the disk, nobody needs it.
 """
 
 import argparse
+import functools
 import hashlib
 import json
 import logging
@@ -14,8 +18,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-import open_clip
 import safetensors.torch
 import torch
 from PIL import Image
@@ -70,6 +74,8 @@ class Spec:
         return self._tag_config().get("quick_gelu", False)
 
     def _tag_config(self) -> dict:
+        import open_clip
+
         return open_clip.get_pretrained_cfg(self.arch, self.tag)
 
 
@@ -111,32 +117,59 @@ REGISTRY: dict[str, Spec] = {name: Spec(folder=paths.MODELS / name) for name in 
 }
 
 
+class Parts(NamedTuple):
+    """What open_clip makes of a model's files: see the attributes of `Model`."""
+
+    clip: torch.nn.Module
+    preprocess: Callable
+    tokenizer: Callable
+
+
 @dataclass(frozen=True)
 class Model:
     """An image encoder and a text encoder that share a space of d dimensions.
 
     Attributes:
         name: name in the registry, or as it was asked for.
+        fingerprint: SHA-256 over configuration, weights and tokenizer.
+        logit_scale: factor of the cosines in the softmax (1 / temperature).
+        device: where it computes.
+        build: makes the parts, at the first use of one of them.
+        normalisation: "image" and "text" -> a layer on the L2-normalised embedding, which is
+            L2-normalised again (I0T_async, I0T section 4.2); empty for most models.
         clip: the open_clip module: eval mode, float32, no gradients.
         preprocess: PIL image -> tensor (3, height, width), as the model's configuration says.
         tokenizer: list of strings -> LongTensor (n, context length).
-        logit_scale: factor of the cosines in the softmax (1 / temperature).
-        fingerprint: SHA-256 over configuration, weights and tokenizer.
-        normalisation: "image" and "text" -> a layer on the L2-normalised embedding, which is
-            L2-normalised again (I0T_async, I0T section 4.2); empty for most models.
+
+    The first use of the last three raises ValueError if the model's files do not fit each other.
     """
 
     name: str
-    clip: torch.nn.Module
-    preprocess: Callable
-    tokenizer: Callable
-    logit_scale: float
     fingerprint: str
+    logit_scale: float
+    device: torch.device
+    build: Callable[[], Parts]
     normalisation: torch.nn.ModuleDict = field(default_factory=torch.nn.ModuleDict)
 
+    @functools.cached_property
+    def _parts(self) -> Parts:
+        parts = self.build()
+        if self.device.type == "cuda":
+            torch.backends.cudnn.allow_tf32 = False  # float32 means float32, in convolutions too
+        clip = parts.clip.float().eval().requires_grad_(False).to(self.device)
+        return parts._replace(clip=clip)
+
     @property
-    def device(self) -> torch.device:
-        return next(self.clip.parameters()).device
+    def clip(self) -> torch.nn.Module:
+        return self._parts.clip
+
+    @property
+    def preprocess(self) -> Callable:
+        return self._parts.preprocess
+
+    @property
+    def tokenizer(self) -> Callable:
+        return self._parts.tokenizer
 
     def encode_image(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """PIL images -> embeddings (n, d): float32, CPU, L2-normalised.
@@ -145,11 +178,21 @@ class Model:
         """
 
         def encode(batch: Sequence[Image.Image]) -> torch.Tensor:
-            return self.clip.encode_image(
-                torch.stack([self.preprocess(x) for x in batch]).to(self.device)
-            )
+            return self.clip.encode_image(self.pixels(batch).to(self.device))
 
         return self._encode(images, "image", BATCH_IMAGES, encode)
+
+    def pixels(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """PIL images -> what the image encoder takes, (n, 3, height, width)."""
+        return torch.stack([self.preprocess(image) for image in images])
+
+    def encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The embeddings of `encode_image`, from what `pixels` made of the images."""
+
+        def encode(batch: torch.Tensor) -> torch.Tensor:
+            return self.clip.encode_image(batch.to(self.device))
+
+        return self._encode(pixels, "image", BATCH_IMAGES, encode)
 
     def encode_text(self, texts: Sequence[str]) -> torch.Tensor:
         """Texts -> embeddings (n, d): float32, CPU, L2-normalised.
@@ -217,21 +260,14 @@ def load(name: str, device: str | None = None) -> Model:
     has not been trained or cannot be downloaded.
     """
     spec = REGISTRY.get(name)
-    if spec and not spec.trained:
-        parts = _untrained(spec)
-    else:
-        folder = _folder(name, spec)
-        if spec and spec.arch:
-            _check_activation(name, spec, folder)
-        parts = _load_folder(name, folder)
-    clip, preprocess, tokenizer, fingerprint, normalisation = parts
     from_hub = name.startswith("hf-hub:") or (spec and spec.arch)
     device = device or ("cuda" if from_hub and torch.cuda.is_available() else "cpu")
-    if torch.device(device).type == "cuda":
-        torch.backends.cudnn.allow_tf32 = False  # float32 means float32, in convolutions too
-    clip = clip.float().eval().requires_grad_(False).to(device)
-    scale = clip.logit_scale.exp().item()
-    return Model(name, clip, preprocess, tokenizer, scale, fingerprint, normalisation)
+    if spec and not spec.trained:
+        return _untrained(name, spec, torch.device(device))
+    folder = _folder(name, spec)
+    if spec and spec.arch:
+        _check_activation(name, spec, folder)
+    return _load_folder(name, folder, torch.device(device))
 
 
 def _folder(name: str, spec: Spec | None) -> Path:
@@ -292,10 +328,28 @@ def _check_activation(name: str, spec: Spec, folder: Path) -> None:
         )
 
 
-def _load_folder(name: str, folder: Path) -> tuple:
-    text = _config(name, folder)["model_cfg"]["text_cfg"]
-    own = bool(text.get("hf_tokenizer_name"))
-    options = {"trust_remote_code": False} if own else {}
+def _load_folder(name: str, folder: Path, device: torch.device) -> Model:
+    own = bool(_config(name, folder)["model_cfg"]["text_cfg"].get("hf_tokenizer_name"))
+    try:
+        with safe_open(folder / WEIGHTS, "pt") as file:
+            scale = file.get_tensor("logit_scale").float().exp().item()
+    except SafetensorError as error:
+        raise ValueError(_misfit(name, WEIGHTS, error)) from error
+    files = [CONFIG, WEIGHTS, NORMALISATION, *(TOKENIZER if own else ())]
+    return Model(
+        name,
+        _hash_files(folder, files),
+        scale,
+        device,
+        functools.partial(_build, name, folder, own),
+        _normalisation(name, folder),
+    )
+
+
+def _build(name: str, folder: Path, own_tokenizer: bool) -> Parts:
+    import open_clip
+
+    options = {"trust_remote_code": False} if own_tokenizer else {}
     try:
         clip, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
     except (RuntimeError, ValueError, TypeError, SafetensorError) as error:
@@ -304,8 +358,7 @@ def _load_folder(name: str, folder: Path) -> tuple:
         tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}", **options)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(_misfit(name, "the tokenizer's files", error)) from error
-    files = [CONFIG, WEIGHTS, NORMALISATION, *(TOKENIZER if own else ())]
-    return clip, preprocess, tokenizer, _hash_files(folder, files), _normalisation(name, folder)
+    return Parts(clip, preprocess, tokenizer)
 
 
 def normalisation(kind: str, d: int) -> torch.nn.ModuleDict:
@@ -336,7 +389,9 @@ def _misfit(name: str, what: str, error: Exception) -> str:
     return f"{name}: {what} are damaged or do not fit each other ({reason})."
 
 
-def _untrained(spec: Spec) -> tuple:
+def _untrained(name: str, spec: Spec, device: torch.device) -> Model:
+    import open_clip
+
     logging.disable(logging.WARNING)  # open_clip warns that there are no weights: that is meant
     try:
         with torch.random.fork_rng(devices=[]):
@@ -347,8 +402,9 @@ def _untrained(spec: Spec) -> tuple:
     digest = hashlib.sha256(spec.arch.encode())
     for key, value in sorted(clip.state_dict().items()):
         digest.update(key.encode() + value.contiguous().numpy().tobytes())
-    no_layers = torch.nn.ModuleDict()
-    return clip, preprocess, open_clip.get_tokenizer(spec.arch), digest.hexdigest(), no_layers
+    parts = Parts(clip, preprocess, open_clip.get_tokenizer(spec.arch))
+    scale = clip.logit_scale.float().exp().item()
+    return Model(name, digest.hexdigest(), scale, device, lambda: parts)
 
 
 def _hash_files(folder: Path, files: Sequence[str]) -> str:

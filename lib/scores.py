@@ -1,13 +1,11 @@
 """Image-caption scores on embeddings: CLIP-S, RefCLIP-S and I0T-S, and their rank correlation.
 
 Three scales of "CLIPScore" are about; here CLIP-S is 2.5 * max(cos, 0) (Hessel et al.), I0T-S is
-the bare cosine. The functions give one score per pair, the metrics the mean over all pairs.
+the bare cosine. One score per pair; `lib.metrics` has their means as torchmetrics metrics.
 """
 
 import numpy as np
-import torch
 from scipy import stats
-from torchmetrics import Metric
 
 from lib import checks
 from lib.posthoc import Standardiser
@@ -96,54 +94,3 @@ def kendall(a, b, variant: str = "b") -> float:
     if len(a) != len(b):
         raise ValueError(f"a and b must be of one length; they have {len(a)} and {len(b)} items.")
     return float(stats.kendalltau(a, b, variant=variant).statistic)
-
-
-class _MeanScore(Metric):
-    """Mean of a score over all pairs seen."""
-
-    full_state_update = False
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
-
-    def _add(self, scores: np.ndarray) -> None:
-        self.total += scores.sum()
-        self.count += len(scores)
-
-    def compute(self) -> torch.Tensor:
-        return self.total / self.count
-
-
-class CLIPScore(_MeanScore):
-    """Mean CLIP-S of all pairs given to `update(image, text)`; see `clip_s`."""
-
-    def __init__(self, weight: float = WEIGHT, **kwargs):
-        super().__init__(**kwargs)
-        self.weight = weight
-
-    def update(self, image, text) -> None:
-        self._add(clip_s(image, text, self.weight))
-
-
-class RefCLIPScore(_MeanScore):
-    """Mean RefCLIP-S of all pairs given to `update(image, text, references, owner)`."""
-
-    def __init__(self, weight: float = WEIGHT, **kwargs):
-        super().__init__(**kwargs)
-        self.weight = weight
-
-    def update(self, image, text, references, owner) -> None:
-        self._add(ref_clip_s(image, text, references, owner, self.weight))
-
-
-class I0TScore(_MeanScore):
-    """Mean I0T-S of all pairs given to `update(image, text)`, by a fitted Standardiser."""
-
-    def __init__(self, standardiser: Standardiser, **kwargs):
-        super().__init__(**kwargs)
-        self.standardiser = standardiser
-
-    def update(self, image, text) -> None:
-        self._add(i0t_s(image, text, self.standardiser))

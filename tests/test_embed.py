@@ -174,16 +174,59 @@ def test_embeddings_that_are_not_finite_are_not_kept(cache, tmp_path):
     assert not cache.exists()
 
 
-def test_images_are_decoded_a_batch_at_a_time(tiny, cache, monkeypatch):
-    sizes = []
-    inner = tiny.encode_image
+@pytest.fixture
+def prepared(monkeypatch):
+    """Sizes of the batches that are decoded and preprocessed, four images at a time."""
+    sizes, inner = [], models.Model.pixels
     monkeypatch.setattr(models, "BATCH_IMAGES", 4)
-    watched = type("Watched", (), dict(tiny.__dict__))()
-    watched.encode_image = lambda images: sizes.append(len(images)) or inner(images)
-    found = embed_images(watched, standins.pairs(10))
-    assert sizes == [4, 4, 2]
-    direct = inner([standins.picture(i) for i in range(10)])
+    monkeypatch.setattr(module, "_kept", {})
+    monkeypatch.setattr(
+        models.Model, "pixels", lambda self, some: sizes.append(len(some)) or inner(self, some)
+    )
+    return sizes
+
+
+def test_images_are_decoded_a_batch_at_a_time(tiny, cache, prepared):
+    found = embed_images(tiny, standins.pairs(10))
+    assert prepared == [4, 4, 2]
+    direct = tiny.encode_image([standins.picture(i) for i in range(10)])
     torch.testing.assert_close(found, direct)
+
+
+def test_models_with_the_same_preprocessing_share_the_pixels(tiny, cache, prepared, tmp_path):
+    embed_images(tiny, standins.pairs(10))
+    other = models.load(f"local-dir:{standins.tiny_clip(tmp_path / 'other', seed=1)}")
+    found = embed_images(other, standins.pairs(10))
+    assert prepared == [4, 4, 2]
+    direct = other.encode_image([standins.picture(i) for i in range(10)])
+    torch.testing.assert_close(found, direct)
+
+
+def test_other_preprocessing_makes_its_own_pixels(tiny, cache, prepared, tmp_path):
+    embed_images(tiny, standins.pairs(3))
+    folder = standins.tiny_clip(tmp_path / "other")
+    config = json.loads((folder / models.CONFIG).read_text())
+    config["preprocess_cfg"]["mean"] = [0.1, 0.1, 0.1]
+    (folder / models.CONFIG).write_text(json.dumps(config))
+    other = models.load(f"local-dir:{folder}")
+    found = embed_images(other, standins.pairs(3))
+    assert prepared == [3, 3]
+    torch.testing.assert_close(found, other.encode_image([standins.picture(i) for i in range(3)]))
+
+
+def test_pixels_are_kept_within_bounds(tiny, cache, prepared, monkeypatch):
+    batch = 4 * 3 * 24 * 24 * 4  # bytes
+    monkeypatch.setattr(module, "PIXELS_BYTES", 2 * batch)
+    embed_images(tiny, standins.pairs(12))
+    assert sum(pixels.nbytes for pixels in module._kept.values()) == 2 * batch
+
+
+def test_nothing_is_built_where_all_is_kept(tiny, cache):
+    """A model that only reads its embeddings from the disk never imports open_clip."""
+    embed(tiny, standins.pairs(3))
+    again = models.load(tiny.name)
+    embed(again, standins.pairs(3))
+    assert "_parts" in vars(tiny) and "_parts" not in vars(again)
 
 
 @pytest.mark.parametrize(

@@ -191,16 +191,18 @@ def test_truncated_weights(folder, tmp_path):
 
 def test_weights_of_another_width(folder, tmp_path):
     other = edit(folder, tmp_path / "wide", lambda c: c["model_cfg"].update(embed_dim=16))
+    loaded = models.load(f"local-dir:{other}")
     with pytest.raises(ValueError, match="do not fit each other") as caught:
-        models.load(f"local-dir:{other}")
+        loaded.encode_text(TEXTS)
     assert "\n" not in str(caught.value)
 
 
 def test_tokenizer_is_missing(folder, tmp_path):
     other = shutil.copytree(folder, tmp_path / "mute")
     (other / "tokenizer.json").unlink()
+    loaded = models.load(f"local-dir:{other}")
     with pytest.raises(ValueError, match="tokenizer's files"):
-        models.load(f"local-dir:{other}")
+        loaded.encode_text(TEXTS)
 
 
 # --- the hub ------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.functional.regression import kendall_rank_corrcoef
 
-from lib import scores
+from lib import metrics, scores
 from lib.posthoc import Standardiser
 
 quick = settings(max_examples=20, deadline=None)
@@ -92,15 +92,15 @@ def test_i0t_s_on_every_side():
             scores.i0t_s(IMAGE, TEXT, STANDARDISER, sides)
 
 
-def metrics():
+def means():
     owner = torch.arange(60) // 2
     references = cloud(60, 5, 2) + 0.5
     return [
-        (scores.CLIPScore(), scores.clip_s(IMAGE, TEXT), ()),
-        (scores.CLIPScore(weight=1), scores.clip_s(IMAGE, TEXT, 1), ()),
-        (scores.I0TScore(STANDARDISER), scores.i0t_s(IMAGE, TEXT, STANDARDISER), ()),
+        (metrics.CLIPScore(), scores.clip_s(IMAGE, TEXT), ()),
+        (metrics.CLIPScore(weight=1), scores.clip_s(IMAGE, TEXT, 1), ()),
+        (metrics.I0TScore(STANDARDISER), scores.i0t_s(IMAGE, TEXT, STANDARDISER), ()),
         (
-            scores.RefCLIPScore(),
+            metrics.RefCLIPScore(),
             scores.ref_clip_s(IMAGE, TEXT, references, owner),
             (references, owner),
         ),
@@ -109,7 +109,7 @@ def metrics():
 
 @pytest.mark.parametrize("k", range(4))
 def test_metrics_are_means_over_uneven_batches(k):
-    metric, expected, extra = metrics()[k]
+    metric, expected, extra = means()[k]
     for part in torch.split(torch.arange(30), [7, 1, 22]):
         more = ()
         if extra:
@@ -164,7 +164,7 @@ def test_kendall_variants_and_limits():
 def test_bad_input(image, text, sentence):
     for call in (
         lambda: scores.clip_s(image, text),
-        lambda: scores.CLIPScore().update(image, text),
+        lambda: metrics.CLIPScore().update(image, text),
         lambda: scores.i0t_s(image, text, STANDARDISER),
     ):
         with pytest.raises(ValueError, match=sentence):
