@@ -174,6 +174,50 @@ def warm_start(embeddings, inverted, tokens, penalty: float = 1e-2) -> torch.Ten
     return guess.reshape(len(embeddings), *found.shape[1:])
 
 
+def text_encoder(
+    model: Model, tokens: int = 1, template: str = TEMPLATE, dtype: torch.dtype = torch.float32
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The function that OTI inverts: pseudo-tokens (n, tokens, width) -> text embeddings (n, d).
+
+    They stand in the template's place; embeddings are L2-normalised, on the model's device, and
+    can be differentiated in the pseudo-tokens. `token_width(model)` is the width.
+
+    Raises: ValueError as `oti`.
+    """
+    text, words = _text_tower(model), _words(model, template, tokens)
+    _check_pooling(model, text, words)
+    settings = _Settings("text", tokens, token_width(model), 0, 0, 1, None, dtype, {})
+    encode = _text_encoder(text, words, model.device, dtype)
+    return _normalised(model, settings, encode, model.device)
+
+
+def token_width(model: Model) -> int:
+    """Entries of a pseudo-token: the width of the text encoder's token embeddings.
+
+    Raises: ValueError for a model whose text encoder is not a transformer of open_clip.
+    """
+    return _text_tower(model).token_embedding.embedding_dim
+
+
+def reachable(model: Model, side: str) -> torch.Tensor:
+    """Orthonormal rows (k, d) of the subspace in which all embeddings of one encoder lie.
+
+    An encoder ends with a linear map from its own width to the d dimensions of the common space.
+    Where it is narrower than d, no input leads out of k = width dimensions: with P the projection
+    onto them, the loss 1 - cos of an inversion to `side` ("text" or "image") cannot fall below
+    1 - |P x|. Without such a map, or with a bias in it, nothing is known to be out of reach: k = d.
+
+    Raises: ValueError for another side.
+    """
+    if side not in ("text", "image"):
+        raise ValueError(f'side must be "text" or "image", not {side!r}.')
+    tower = getattr(model.clip, "text", model.clip) if side == "text" else model.clip.visual
+    last = getattr(tower, {"text": "text_projection", "image": "proj"}[side], None)
+    if isinstance(last, torch.Tensor):
+        return torch.linalg.svd(last.detach().cpu(), full_matrices=False).Vh
+    return torch.eye(model.encode_text(["a"]).shape[1])
+
+
 # The search ---------------------------------------------------------------------------------------
 
 

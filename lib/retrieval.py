@@ -1,7 +1,7 @@
 """Exact ranks of the relevant items, and the measures made of them.
 
 The ranks come from counting greater scores, tile by tile: no row is sorted unless many of its items
-are relevant, and memory stays at one tile.
+are relevant (or one ranking serves several label sets), and memory stays at one tile.
 
 **Ties.** Items of equal score rank in the order of the gallery: the order of
 `np.argsort(-scores, kind="stable")`.
@@ -147,18 +147,49 @@ def precision_by_class(
 ) -> np.ndarray:
     """(queries,) `measure` of each query (n, d), all gallery items (m, d) of its label relevant.
 
-    `measure`: `average_precision`, whose mean is Cross the Gap's image-to-image mAP, or
-    `r_precision`. A query without a relevant item gets `empty`: nothing could be found.
+    Labels (n,) and (m,), or of several label sets, (sets, n) and (sets, m): the gallery is ranked
+    once for all of them, and the result is (sets, queries). `measure`: `average_precision`, whose
+    mean is Cross the Gap's image-to-image mAP, or `r_precision`. A query without a relevant item
+    gets `empty`: nothing could be found.
 
     Raises: ValueError for bad embeddings or labels.
     """
-    query = checks.vectors(query, "query")
-    query_label = checks.labels(query_label, len(query), "query_label")
-    has, found = np.isin(query_label, gallery_label), np.full(len(query), empty)
-    if has.any():
-        ranks = rank_relevant(query[has], gallery, query_label[has], gallery_label)
-        found[has] = measure(ranks)
-    return found
+    query, gallery = checks.vectors(query, "query"), checks.vectors(gallery, "gallery")
+    checks.same_width(query, gallery)
+    own, others = np.asarray(query_label), np.asarray(gallery_label)
+    one = own.ndim == 1
+    own, others = np.atleast_2d(own), np.atleast_2d(others)
+    if len(own) != len(others):
+        raise ValueError(f"{len(own)} label sets of the queries, but {len(others)} of the gallery.")
+    own = [checks.labels(labels, len(query), "query_label") for labels in own]
+    others = [checks.labels(labels, len(gallery), "gallery_label") for labels in others]
+    found = np.full((len(own), len(query)), empty)
+    for first, order in _orders(query, gallery):
+        rows = slice(first, first + len(order))
+        for labels, theirs, values in zip(own, others, found, strict=True):
+            ranks = _ranks_where(theirs[order] == labels[rows, None])
+            has = ranks.count > 0
+            some = Ranks(ranks.rank, np.append(ranks.start[:-1][has], len(ranks.rank)))
+            if has.any():
+                values[rows][has] = measure(some)
+    return found[0] if one else found
+
+
+def _orders(query: np.ndarray, gallery: np.ndarray):
+    """(first query, positions (rows, m) by falling score), a tile at a time."""
+    rows = max(1, TILE_BYTES // (16 * len(gallery)))  # a score and an 8-byte position, twice
+    for first in range(0, len(query), rows):
+        falling = -(query[first : first + rows] @ gallery.T)
+        order = falling.argsort(axis=1)  # faster than the stable one, which ties alone need
+        score = np.take_along_axis(falling, order, axis=1)
+        tied = (score[:, 1:] == score[:, :-1]).any(axis=1)
+        order[tied] = falling[tied].argsort(axis=1, kind="stable")
+        yield first, order
+
+
+def _ranks_where(relevant: np.ndarray) -> Ranks:
+    """Ranks of the relevant items, from (queries, items in their ranking) true or false."""
+    return Ranks(relevant.nonzero()[1], np.append(0, relevant.sum(axis=1).cumsum()))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import standins
 import torch
@@ -422,3 +423,47 @@ def test_pooling_that_sees_nothing(tmp_path):
     model = models.load(f"local-dir:{standins.save(tmp_path, config, seed=0)}")
     with pytest.raises(ValueError, match="sees no pseudo-tokens"):
         inversion.oti(model, embeddings(), template=SENTENCE)
+
+
+# --- the function that is inverted, and what it can reach -----------------------------------------
+
+
+@pytest.mark.parametrize("template", [inversion.TEMPLATE, "{} in a photo"])
+def test_text_encoder_is_what_oti_inverts(tmp_path, template):
+    model = models.load(f"local-dir:{standins.tiny_clip(tmp_path / 'model')}")
+    target = functional.normalize(torch.randn(3, 8, generator=torch.manual_seed(0)), dim=-1)
+    found = inversion.oti(model, target, tokens=2, steps=3, template=template)
+    encode = inversion.text_encoder(model, tokens=2, template=template)
+    assert found.tokens.shape == (3, 2, inversion.token_width(model))
+    torch.testing.assert_close(encode(found.tokens), found.embeddings)
+    tokens = found.tokens.clone().requires_grad_()
+    encode(tokens).sum().backward()
+    assert tokens.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("side", ["text", "image"])
+def test_embeddings_lie_in_what_is_reachable(tmp_path, side):
+    """The projection of an embedding is itself; that of anything else is the nearest point."""
+    model = models.load(f"local-dir:{standins.tiny_clip(tmp_path / 'model', embed_dim=40)}")
+    basis = inversion.reachable(model, side)
+    width = standins.TOWER["width"] if side == "text" else standins.VISION["width"]
+    assert basis.shape == (width, 40) and width < 40
+    torch.testing.assert_close(basis @ basis.T, torch.eye(width), atol=1e-5, rtol=0)
+    if side == "text":
+        own = model.encode_text(["a red circle", "the blue star"])
+    else:
+        own = model.encode_image([standins.picture(i) for i in range(3)])
+    torch.testing.assert_close(own @ basis.T @ basis, own, atol=1e-5, rtol=0)
+    outside = torch.randn(5, 40, dtype=torch.float64)
+    best = np.linalg.lstsq(basis.double().T.numpy(), outside.T.numpy(), rcond=None)[0]
+    expected = basis.double().T @ torch.from_numpy(best)
+    found = (outside @ basis.double().T @ basis.double()).T
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_nothing_is_known_to_be_out_of_reach_without_a_last_map(tmp_path):
+    model = models.load(f"local-dir:{standins.tiny_clip(tmp_path / 'model')}")
+    model.clip.visual.proj = None
+    assert torch.equal(inversion.reachable(model, "image"), torch.eye(8))
+    with pytest.raises(ValueError, match='side must be "text" or "image"'):
+        inversion.reachable(model, "audio")

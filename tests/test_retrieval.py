@@ -253,3 +253,22 @@ def test_precision_by_class(measure):
             assert found[i] == pytest.approx(relevant[first].mean())
     none = retrieval.precision_by_class(query, gallery, np.full(10, 99), other)
     assert none.tolist() == [0] * 10
+
+
+def test_several_label_sets_are_ranked_at_once(monkeypatch):
+    """As each of them alone by `rank_relevant`, with tied scores and in small tiles too."""
+    x, rng = cloud(60, 4, seed=6), np.random.default_rng(2)
+    x[20:40] = x[40:60]  # every second item of the gallery has a twin
+    labels = rng.integers(0, 5, (3, 60))
+    query, gallery, own, others = x[:20], x[20:], labels[:, :20], labels[:, 20:]
+    monkeypatch.setattr(retrieval, "TILE_BYTES", 16 * 40 * 7)
+    for measure in (retrieval.average_precision, retrieval.r_precision):
+        found = retrieval.precision_by_class(query, gallery, own, others, measure)
+        for k in range(3):
+            alone = measure(retrieval.rank_relevant(query, gallery, own[k], others[k]))
+            np.testing.assert_array_equal(found[k], alone)
+
+
+def test_label_sets_of_queries_and_gallery_must_match():
+    with pytest.raises(ValueError, match="2 label sets of the queries, but 1 of the gallery"):
+        retrieval.precision_by_class(IMAGE, IMAGE, [[1, 1, 2]] * 2, [1, 1, 2])
