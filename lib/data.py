@@ -286,6 +286,14 @@ def prompts(
     return rows.features["label"].names, [template]
 
 
+def same_images(sets: dict[str, Dataset]) -> list[list[str]]:
+    """Names of labelled data sets, those of the same images (in the same order) together."""
+    groups: dict[tuple, list[str]] = {}
+    for name, rows in sets.items():
+        groups.setdefault(tuple(rows["image_id"][:]), []).append(name)
+    return list(groups.values())
+
+
 def _labelled(rows: Dataset, title: str, label: str, classes: list[str] | None) -> Dataset:
     """The common columns; `classes` are the names where the label column does not know them."""
     images = [key for key, kind in rows.features.items() if isinstance(kind, datasets.Image)]

@@ -297,6 +297,12 @@ def test_world_is_asked_by_its_own_names(monkeypatch):
         data.load_pairs("world", "tset")
 
 
+def test_label_sets_of_the_same_images_stand_together():
+    shape, colour = (data.load_labelled(f"world-{key}", "test", 3) for key in ("shape", "colour"))
+    sets = {"shape": shape, "others": shape.select([2, 1, 0]), "colour": colour}
+    assert data.same_images(sets) == [["shape", "colour"], ["others"]]
+
+
 def test_world_has_the_common_columns():
     pairs = data.load_pairs("world", "test", 2)
     assert {"image", "image_id", "captions", "long_caption"} <= set(pairs.column_names)

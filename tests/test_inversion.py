@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -266,9 +267,7 @@ def test_the_model_s_last_normalisation_counts(make):
     with torch.no_grad():
         layers["text"].running_mean.copy_(torch.linspace(-0.3, 0.3, 8))
     layers = layers.eval().requires_grad_(False)
-    other = models.Model(
-        **{**model.__dict__, "normalisation": layers, "fingerprint": "with layers"}
-    )
+    other = replace(model, normalisation=layers, fingerprint="with layers")
     found = inversion.oti(other, embeddings(), steps=5, template=SENTENCE)
     plain = inversion.oti(model, embeddings(), steps=5, template=SENTENCE, start=found.tokens)
     start_of = inversion.oti(

@@ -30,7 +30,8 @@ def vit_b_32() -> models.Model:
     torch.manual_seed(0)
     clip = open_clip.create_model("ViT-B-32-quickgelu").eval().requires_grad_(False)
     tokenizer = open_clip.get_tokenizer("ViT-B-32-quickgelu")
-    return models.Model("ViT-B/32", clip, None, tokenizer, 100.0, "random")
+    parts = models.Parts(clip, None, tokenizer)
+    return models.Model("ViT-B/32", "random", 100.0, CPU, lambda: parts)
 
 
 def whole_text(model, tokens: int):
