@@ -78,7 +78,9 @@ def results_md(profile_name: str) -> str:
     ]
     for key in paper.KEYS:
         lines += ["", f"## {heading(key)}", "", f"[{paper.PAPERS[key].title}]({source(key)})", ""]
-        lines += _table([_line(row, profile_name) for _, row in _of(findings, key).iterrows()])
+        rows = [row for _, row in _of(findings, key).iterrows()]
+        pairs = zip([None, *rows], rows, strict=False)
+        lines += _table([_line(row, above, profile_name) for above, row in pairs])
     return "\n".join(lines) + "\n"
 
 
@@ -99,14 +101,17 @@ def _counts(findings: pd.DataFrame, claims: pd.DataFrame) -> list[tuple[str, dic
     return [*papers, ("All", summary.of_paper(findings, claims))]
 
 
-def _line(row: pd.Series, profile_name: str) -> dict:
+def _line(row: pd.Series, above: pd.Series | None, profile_name: str) -> dict:
+    """A finding; what the one above says of the same claim is not said again."""
+    more = above is not None and above.number == row.number
+    rule = "" if more and above.rule == row.rule else row.rule
     base = state.report_files(profile_name)[0].parent
     notebook = _link(row["item"], paths.NOTEBOOKS / f"{row['item']}.ipynb", base)
-    why = [row.rule and f"Rule: {row.rule}", row.reason and f"Because: {row.reason}", row.note]
+    why = [rule and f"Rule: {rule}", row.reason and f"Because: {row.reason}", row.note]
     return {
-        "#": row.number,
-        "Claim": f"{row.text} ({row['where']})",
-        "Paper": row.paper_value,
+        "#": "" if more else row.number,
+        "Claim": "" if more else f"{row.text} ({row['where']})",
+        "Paper": "" if more else row.paper_value,
         "Here": measured(row),
         "Verdict": "<br>".join([f"**{row.verdict}**", *filter(None, why)]),
         "Notebook": notebook if row["item"] else "",

@@ -148,6 +148,19 @@ def test_results_md_holds_every_claim(figures, figure):
     assert f"In short: of {len(paper.claims())} claims, 1 are reproduced, 1 inconclusive" in text
 
 
+def test_results_md_says_a_claim_once(figures, figure):
+    """Further findings on a claim stand below it; its text, and a rule that is the same, do not."""
+    same = finding(subject="published embeddings", rule="slope > 0")
+    other = finding(subject="mini-rn", rule="another rule")
+    results.save(ITEM, "mini", figure, TABLE, [FOUND, same, other])
+    report.write("mini")
+    text = (figures / "RESULTS.md").read_text()
+    assert text.count("Rule: slope > 0") == text.count("Rule: another rule") == 1
+    (claim,) = [claim for claim in paper.claims() if claim.id == "i0t-3"]
+    assert text.count(claim.text) == 1
+    assert len(re.findall(r"^\|  \|  \|  \| .*\*\*inconclusive", text, flags=re.MULTILINE)) == 2
+
+
 @pytest.mark.parametrize(
     ("verdicts", "expected"),
     [
