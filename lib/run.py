@@ -38,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
             return run_tests(options.test)
         if options.retrain:
             return retrain(options.retrain)
+        if options.assignments:
+            return hand_out()
         return run(options)
     except Usage as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
@@ -85,6 +87,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--test", nargs="?", const="all", metavar="WHAT",
         help="run the tests instead: all (default), unit or notebooks")  # fmt: skip
     add("--retrain", metavar="MODEL", help="train a model of models/ again")
+    add("--assignments", action="store_true", help="zip the problem sets for students")
     add("--check", action="store_true", help=argparse.SUPPRESS)  # the names only
     options = parser.parse_args(arguments)
     try:
@@ -141,6 +144,15 @@ def retrain(model: str) -> int:
     if code == 0:
         print("./run_all.sh brings the figures up to date.")
     return code
+
+
+def hand_out() -> int:
+    """Zip the problem sets for students."""
+    from lib import assignments  # it reads notebooks: more than `--check` may need
+
+    for file in assignments.release():
+        print(_short(file))
+    return 0
 
 
 def run(options: argparse.Namespace) -> int:

@@ -58,7 +58,7 @@ def test_help_names_every_option(capsys):
         run.main(["--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    for option in ("profile", "only", "list", "jobs", "force", "test", "retrain"):
+    for option in ("profile", "only", "list", "jobs", "force", "test", "retrain", "assignments"):
         assert f"--{option}" in text
 
 

@@ -1,0 +1,277 @@
+"""The problem sets: their form, what students get, and what made-up submissions score.
+
+`tests/submissions/<set>.py` holds SUBMISSIONS: name -> (answers, points). `answers` maps the id of
+a solution cell to its source; other solution cells are the master's, and None is the student
+version as it was handed out. `points` maps every automatically graded cell to what it must give.
+"""
+
+import functools
+import io
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import zipfile
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from lib import assignments, paths, run
+
+MASTERS = {master.stem: master for master in assignments.masters()}
+SUBMISSIONS = {
+    name: runpy.run_path(str(paths.ROOT / "tests" / "submissions" / f"{name}.py"))["SUBMISSIONS"]
+    for name in MASTERS
+}
+SECRETS = ("BEGIN SOLUTION", "BEGIN HIDDEN TESTS", "BEGIN MARK SCHEME")
+STUB = "# YOUR CODE HERE\nraise NotImplementedError()"
+
+each_set = pytest.mark.parametrize("name", MASTERS)
+
+
+def read(notebook: Path):
+    return nbformat.read(notebook, as_version=4)
+
+
+def kind(cell) -> str:
+    """ "solution", "test", "task" (read by a person), "given" (locked), or "" (free)."""
+    about = cell.metadata.get("nbgrader", {})
+    if about.get("task"):
+        return "task"
+    if about.get("solution"):
+        return "solution"
+    if about.get("grade"):
+        return "test"
+    return "given" if about.get("locked") else ""
+
+
+def of_kind(notebook, *kinds: str) -> list:
+    return [cell for cell in notebook.cells if kind(cell) in kinds]
+
+
+def points(cells) -> dict[str, float]:
+    return {c.metadata.nbgrader.grade_id: c.metadata.nbgrader.points for c in cells}
+
+
+# Form ---------------------------------------------------------------------------------------------
+
+
+def test_every_set_has_one_master_and_submissions():
+    folders = [folder.name for folder in sorted(assignments.SOURCE.iterdir())]
+    assert list(MASTERS) == folders
+    assert [master.parent.name for master in MASTERS.values()] == folders
+    assert all(len(list(master.parent.iterdir())) == 1 for master in MASTERS.values())
+    assert all({"empty", "hard_coded"} < set(made) for made in SUBMISSIONS.values())
+    for made in SUBMISSIONS.values():
+        total = [sum(expected.values()) for _, expected in made.values()]
+        assert total.count(max(total)) >= 3  # correct ones, in loops, NumPy and torch
+        assert sum(0 < value < max(total) for value in total) >= 5  # usual mistakes
+
+
+@each_set
+def test_form(name):
+    notebook = read(MASTERS[name])
+    nbformat.validate(notebook)
+    assert not any(cell.get("outputs") for cell in notebook.cells)
+    assert notebook.metadata.kernelspec.name == "python3"
+    ids = [c.metadata.nbgrader.grade_id for c in notebook.cells if "nbgrader" in c.metadata]
+    assert len(ids) == len(set(ids))
+    tests, tasks = of_kind(notebook, "test"), of_kind(notebook, "task")
+    assert 4 <= len(tests) <= 8 and 1 <= len(tasks) <= 2
+    for before, cell, after in zip(notebook.cells, notebook.cells[1:], notebook.cells[2:]):  # noqa: B905
+        if kind(cell) == "solution":
+            question = cell.metadata.nbgrader.grade_id
+            assert after.metadata.nbgrader.grade_id == f"{question}_test" and kind(after) == "test"
+            assert before.cell_type == "markdown"
+            assert cell.source.count("### BEGIN SOLUTION") == 1
+            assert after.source.count("### BEGIN HIDDEN TESTS") == 1
+            assert not after.source.startswith("### BEGIN")  # some of the tests are to be seen
+    assert len(tests) == len(of_kind(notebook, "solution"))
+    assert all("### BEGIN MARK SCHEME" in cell.source for cell in tasks)
+
+
+@each_set
+def test_points_add_up(name):
+    notebook = read(MASTERS[name])
+    tests, tasks = (points(of_kind(notebook, kind)) for kind in ("test", "task"))
+    first = notebook.cells[0].source
+    said = re.search(r"\*\*Points\*\* (\d+): .* \((\d+)\), .* by a person \((\d+)\)", first)
+    assert [int(number) for number in said.groups()] == [
+        sum(tests.values()) + sum(tasks.values()),
+        sum(tests.values()),
+        sum(tasks.values()),
+    ]
+    headings = re.findall(r"^## Question (\d+).* \((\d+) points\)", _prose(notebook), re.MULTILINE)
+    both = {key.removesuffix("_test"): worth for key, worth in (tests | tasks).items()}
+    assert {f"q{number}": int(worth) for number, worth in headings} == both
+    for cell in of_kind(notebook, "task"):
+        worth = [int(n) for n in re.findall(r"^- (\d) point", cell.source, re.MULTILINE)]
+        assert sum(worth) == cell.metadata.nbgrader.points
+
+
+def _prose(notebook) -> str:
+    return "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+
+
+def test_mark_scheme_quotes_the_leaderboard():
+    """What question 7 of the last set quotes changes when the figures are made anew."""
+    import pandas as pd
+
+    board = pd.read_csv(paths.ROOT / "figures/mini/beyond/closing_the_gap_leaderboard.csv")
+    main = board[board["kind"] == "main"].pivot(index="method", columns="measure", values="value")
+    ranks = main.corr("spearman")["centroid distance"]
+    trainings = board[board["kind"].isin(["main", "seed"])].groupby(["method", "measure"])["value"]
+    mean, spread = trainings.mean(), trainings.std()
+    text = next(c.source for c in read(MASTERS["ps4_aligning_encoders"]).cells if c.id == "q7")
+    quoted = [
+        f"{ranks['I2T R@1']:.2f} for image-to-text R@1, {ranks['T2I R@1']:.2f} for text-to-image, "
+        f"{ranks['zero-shot']:.2f} for zero-shot",
+        f"image mAP ({ranks['image mAP']:.2f})",
+        f"{len(main)} methods",
+        *(
+            f"from {mean['CLIP', what]:{form}} to {mean['I0T_post', what]:{form}}"
+            for what, form in (
+                ("centroid distance", ".2f"),
+                ("I2T R@1", ".3f"),
+                ("zero-shot", ".3f"),
+            )
+        ),
+        f"The shift lowers R@1 to {mean['shift', 'I2T R@1']:.3f}",
+        " and ".join(
+            f"{mean[method, 'zero-shot']:.2f} ± {spread[method, 'zero-shot']:.2f}"
+            for method in ("AlignCLIP", "SharedCLIP")
+        ),
+        f"CLIP's {mean['CLIP', 'zero-shot']:.2f} ± {spread['CLIP', 'zero-shot']:.2f}",
+        f"({main['I2T R@1']['shift']:.3f} to {main['I2T R@1'].max():.3f})",
+    ]
+    assert [phrase for phrase in quoted if phrase not in text] == []
+
+
+# What students get --------------------------------------------------------------------------------
+
+
+@each_set
+def test_student_version_leaks_nothing(name):
+    pytest.importorskip("nbgrader")
+    master = read(MASTERS[name])
+    student = assignments.student_version(MASTERS[name])
+    text = nbformat.writes(student)
+    assert not [secret for secret in SECRETS if secret in text]
+    for cell in master.cells:
+        for part in re.findall(r"### BEGIN [A-Z ]+\n(.*?)\n *### END", cell.source, re.DOTALL):
+            for line in filter(str.strip, part.splitlines()):
+                assert len(line.strip()) < 30 or not _has_line(student, cell.id, line)
+    assert [cell.id for cell in student.cells] == [cell.id for cell in master.cells]
+    assert points(of_kind(student, "test", "task")) == points(of_kind(master, "test", "task"))
+    for cell in of_kind(student, "solution"):
+        assert STUB in cell.source.replace("\n    ", "\n")
+    for cell in of_kind(student, "given", "test", "task"):
+        assert cell.metadata.deletable is False
+
+
+def _has_line(notebook, cell_id: str, line: str) -> bool:
+    (cell,) = [cell for cell in notebook.cells if cell.id == cell_id]
+    return line in cell.source.splitlines()
+
+
+def test_release(tmp_path):
+    pytest.importorskip("nbgrader")
+    made = assignments.release(tmp_path / "once")
+    assert [file.name for file in made] == [f"{name}.zip" for name in MASTERS]
+    assert sorted(made) == sorted((tmp_path / "once").iterdir())
+    for file, again in zip(made, assignments.release(tmp_path / "twice"), strict=True):
+        assert file.read_bytes() == again.read_bytes()
+        name = file.stem
+        with zipfile.ZipFile(file) as archive:
+            assert archive.namelist() == [f"{name}/{name}.ipynb", f"{name}/README.md"]
+            notebook = nbformat.reads(archive.read(f"{name}/{name}.ipynb").decode(), 4)
+            assert "pytest --nbmake" in archive.read(f"{name}/README.md").decode()
+        assert notebook == assignments.student_version(MASTERS[name])
+
+
+def test_release_from_the_command_line(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("nbgrader")
+    monkeypatch.setattr(assignments.release, "__defaults__", (tmp_path,))
+    assert run.main(["--assignments"]) == 0
+    assert capsys.readouterr().out.split() == [str(tmp_path / f"{name}.zip") for name in MASTERS]
+
+
+def test_release_needs_nbgrader(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(assignments, "find_spec", lambda module: None)
+    assert run.main(["--assignments"]) == 1
+    assert "pip install -e '.[assignments]'" in capsys.readouterr().err
+
+
+def test_master_with_a_mistake_is_refused(tmp_path):
+    pytest.importorskip("nbgrader")
+    notebook = read(MASTERS["ps1_modality_gap"])
+    cell = of_kind(notebook, "test")[0]
+    cell.source = cell.source.replace("### END HIDDEN TESTS", "")
+    nbformat.write(notebook, tmp_path / "broken.ipynb")
+    with pytest.raises(ValueError, match=r"^broken.ipynb: .*hidden tests"):
+        assignments.student_version(tmp_path / "broken.ipynb")
+
+
+# What submissions score ---------------------------------------------------------------------------
+
+
+@functools.cache
+def surroundings(name: str) -> dict:
+    """What the cells that every submission shares define: imports, and functions for the checks."""
+    space = {"__name__": "__main__"}
+    for cell in read(MASTERS[name]).cells:
+        if cell.id in ("setup", "given"):
+            assert failure(cell.source, space) is None
+    return space
+
+
+def failure(source: str, space: dict) -> str | None:
+    """Run a cell; what it complains about, or None."""
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        try:
+            exec(compile(source, "<cell>", "exec"), space)
+        except Exception as error:
+            return f"{type(error).__name__}: {error}".split("\n")[0]
+    return None
+
+
+def grade(notebook, name: str, answers: dict | None) -> tuple[dict, dict]:
+    """Points of every test cell, all or none, and complaints, of a submission to `notebook`."""
+    cells = of_kind(notebook, "solution", "test")
+    if unknown := set(answers or ()) - {cell.id for cell in cells}:
+        raise ValueError(f"{name} has no solution cell called {sorted(unknown)}.")
+    space, got, complaints = dict(surroundings(name)), {}, {}
+    for cell in cells:
+        if kind(cell) == "solution":
+            complaint = failure(
+                STUB if answers is None else answers.get(cell.id, cell.source), space
+            )
+            assert answers is None or complaint is None, complaint
+        else:
+            complaint = failure(cell.source, space)
+            got[cell.id] = 0 if complaint else cell.metadata.nbgrader.points
+            complaints |= {cell.id: complaint} if complaint else {}
+    return got, complaints
+
+
+@pytest.mark.parametrize(
+    ("name", "submission"), [(name, one) for name, made in SUBMISSIONS.items() for one in made]
+)
+def test_score(name, submission):
+    answers, expected = SUBMISSIONS[name][submission]
+    got, complaints = grade(read(MASTERS[name]), name, answers)
+    assert got == expected, complaints
+
+
+@each_set
+def test_hidden_tests_are_needed(name):
+    """Who returns the visible numbers by heart passes all that students see."""
+    pytest.importorskip("nbgrader")
+    answers, _ = SUBMISSIONS[name]["hard_coded"]
+    student = assignments.student_version(MASTERS[name])
+    got, complaints = grade(student, name, answers)
+    assert got == points(of_kind(student, "test")), complaints
