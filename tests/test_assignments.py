@@ -13,6 +13,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import warnings
 import zipfile
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -69,7 +70,11 @@ def test_every_set_has_one_master_and_submissions():
     for made in SUBMISSIONS.values():
         total = [sum(expected.values()) for _, expected in made.values()]
         assert total.count(max(total)) >= 3  # correct ones, in loops, NumPy and torch
-        assert sum(0 < value < max(total) for value in total) >= 5  # usual mistakes
+        mistakes = [expected for _, expected in made.values() if sum(expected.values()) > 0]
+        mistakes = [expected for expected in mistakes if sum(expected.values()) < max(total)]
+        assert len(mistakes) >= 5
+        for cell in mistakes[0]:  # every question has its own
+            assert any(expected[cell] == 0 for expected in mistakes), cell
 
 
 @each_set
@@ -231,7 +236,8 @@ def surroundings(name: str) -> dict:
 
 def failure(source: str, space: dict) -> str | None:
     """Run a cell; what it complains about, or None."""
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         try:
             exec(compile(source, "<cell>", "exec"), space)
         except Exception as error:
@@ -275,3 +281,91 @@ def test_hidden_tests_are_needed(name):
     student = assignments.student_version(MASTERS[name])
     got, complaints = grade(student, name, answers)
     assert got == points(of_kind(student, "test")), complaints
+
+
+# The real thing ----------------------------------------------------------------------------------
+
+
+def surely_found() -> dict:
+    """Environment variables with which a child finds this project and this environment."""
+    search = [str(paths.ROOT), os.environ.get("PYTHONPATH", "")]
+    programs = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, search)),
+        "PATH": os.pathsep.join(programs),  # nbgrader calls alembic by its name
+    }
+
+
+def submit(notebook, name: str, folder: Path, answers: dict | None) -> Path:
+    """Write a student's notebook: the version that was handed out, with these answers in it."""
+    master = {cell.id: cell.source for cell in of_kind(read(MASTERS[name]), "solution")}
+    for cell in of_kind(notebook, "solution") if answers is not None else ():
+        cell.source = answers.get(cell.id, master[cell.id])
+    folder.mkdir(parents=True)
+    nbformat.write(notebook, folder / f"{name}.ipynb")
+    return folder
+
+
+def check_by_pytest(folder: Path) -> tuple[int, str]:
+    """What for_students.md tells to run before handing in."""
+    command = [sys.executable, "-m", "pytest", "--nbmake", "-p", "no:cacheprovider", "."]
+    done = subprocess.run(
+        command, cwd=folder, env=surely_found(), capture_output=True, text=True, timeout=180
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.notebooks
+@pytest.mark.slow
+@each_set
+def test_right_answers_pass_by_pytest(name, tmp_path):
+    pytest.importorskip("nbgrader")
+    answers, _ = SUBMISSIONS[name]["numpy"]
+    student = assignments.student_version(MASTERS[name])
+    code, output = check_by_pytest(submit(student, name, tmp_path / name, answers))
+    assert code == 0, output[-3000:]
+    assert "1 passed" in output
+
+
+@pytest.mark.notebooks
+def test_missing_answers_fail_by_pytest(tmp_path):
+    pytest.importorskip("nbgrader")
+    name = "ps2_standardisation"
+    student = assignments.student_version(MASTERS[name])
+    code, output = check_by_pytest(submit(student, name, tmp_path / name, None))
+    assert code == 1
+    assert "NotImplementedError" in output
+
+
+@pytest.mark.notebooks
+@pytest.mark.slow
+def test_nbgrader_gives_the_same_points(tmp_path):
+    """One set in a course folder: a right submission with a progress bar, and mistakes."""
+    pytest.importorskip("nbgrader")
+    from nbgrader.api import Gradebook
+
+    name, students = "ps2_standardisation", ("loops", "divided_by_deviation")
+    shutil.copy(assignments.FOLDER / "nbgrader_config.py", tmp_path)
+    shutil.copytree(MASTERS[name].parent, tmp_path / "source" / name)
+
+    def nbgrader(*arguments):
+        command = [sys.executable, "-m", "nbgrader", *arguments]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=surely_found(), capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    nbgrader("generate_assignment", name)
+    ours = assignments.student_version(MASTERS[name])
+    theirs = read(tmp_path / "release" / name / f"{name}.ipynb")
+    assert ours == theirs
+    for student in students:
+        answers, _ = SUBMISSIONS[name][student]
+        submit(read(tmp_path / "release" / name / f"{name}.ipynb"), name,
+               tmp_path / "submitted" / student / name, answers)  # fmt: skip
+    nbgrader("autograde", name, "--create")
+    with Gradebook(f"sqlite:///{tmp_path}/gradebook.db") as book:
+        for student in students:
+            (notebook,) = book.find_submission(name, student).notebooks
+            got = {g.name: g.auto_score for g in notebook.grades if g.name.endswith("_test")}
+            assert got == SUBMISSIONS[name][student][1]

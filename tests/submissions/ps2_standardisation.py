@@ -46,9 +46,12 @@ def clip_s(x, y):
     return out
 """,
     "q5": """
+from tqdm import tqdm
+
+
 def kendall(a, b):
     c = d = tied_a = tied_b = 0
-    for i in range(len(a)):
+    for i in tqdm(range(len(a))):
         for j in range(i):
             s, t = a[i] - a[j], b[i] - b[j]
             if s == 0 and t == 0:
