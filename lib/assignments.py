@@ -34,8 +34,10 @@ def release(folder: Path = RELEASE) -> list[Path]:
     made = []
     for master in masters():
         name = master.stem
-        notebook = nbformat.writes(student_version(master)) + "\n"
-        files = {f"{name}/{name}.ipynb": notebook, f"{name}/README.md": FOR_STUDENTS.read_text()}
+        files = {
+            f"{name}/{name}.ipynb": nbformat.writes(student_version(master)) + "\n",
+            f"{name}/README.md": FOR_STUDENTS.read_text(encoding="utf-8"),
+        }
         made.append(_write(folder / f"{name}.zip", _zipped(files)))
     return made
 

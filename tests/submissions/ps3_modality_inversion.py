@@ -284,5 +284,23 @@ def invert(encode, target, start, steps):
         change("q4", "descending=True", "descending=False"),
         without("q4"),
     ),
+    "first_one_skipped": (
+        {
+            "q6": """
+def nearest_share(query, gallery, labels, rows, k):
+    order = np.argsort(-(unit(query) @ unit(gallery).T), axis=1)[:, 1 : k + 1]
+    return (labels[order] == labels[rows][:, None]).mean(axis=1)
+"""
+        },
+        without("q6"),
+    ),
+    "new_optimiser_in_every_step": (
+        change(
+            "q3",
+            "        optimiser.zero_grad()",
+            "        optimiser = torch.optim.AdamW([v], lr=2e-2)\n        optimiser.zero_grad()",
+        ),
+        without("q3"),
+    ),
     "hits_not_share": (change("q6", ".mean(1)", ".sum(1)"), without("q6")),
 }

@@ -273,6 +273,28 @@ def contrastive_loss(image, text, temperature):
         without("q2"),
     ),
     "texts_separated": (NUMPY | {"q2": NUMPY["q2"].replace("x @ x.T", "y @ y.T")}, without("q2")),
+    "own_text_not_in_the_sum": (
+        {
+            "q2": """
+def separation_loss(image, text, temperature, similarity):
+    x, y = unit(image), unit(text)
+    others = np.exp(x @ x.T * (1 - similarity) / temperature)
+    np.fill_diagonal(others, 0)
+    return (np.log(others.sum(1)) - (x * y).sum(1) / temperature).mean()
+"""
+        },
+        without("q2"),
+    ),
+    "zero_times_log_of_zero": (
+        {
+            "q3": """
+def candidates(image, text, temperature):
+    p = torch.tensor(unit(image) @ unit(text).T / temperature).softmax(dim=1)
+    return torch.exp(-(p * p.log()).sum(dim=1))
+"""
+        },
+        without("q3"),
+    ),
     "entropy": (
         NUMPY | {"q3": NUMPY["q3"].replace("np.exp(-np.sum(", "(-np.sum(")},
         without("q3"),
