@@ -40,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
             return retrain(options.retrain)
         if options.assignments:
             return hand_out()
+        if options.site:
+            return build_site(options.profile)
         return run(options)
     except Usage as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
@@ -88,6 +90,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="run the tests instead: all (default), unit or notebooks")  # fmt: skip
     add("--retrain", metavar="MODEL", help="train a model of models/ again")
     add("--assignments", action="store_true", help="zip the problem sets for students")
+    add("--site", action="store_true", help="build the website of the notebooks in site/")
     add("--check", action="store_true", help=argparse.SUPPRESS)  # the names only
     options = parser.parse_args(arguments)
     try:
@@ -152,6 +155,18 @@ def hand_out() -> int:
 
     for file in assignments.release():
         print(_short(file))
+    return 0
+
+
+def build_site(profile_name: str) -> int:
+    """Build the website from the notebooks and figures as they are; nothing is run."""
+    if lacking := [name for name in ("myst_nb", "furo", "latex2mathml") if not find_spec(name)]:
+        raise ValueError(
+            f"{lacking[0]} is not installed in this environment: pip install -e '.[site]'"
+        )
+    from lib import site  # only here: it needs packages that nothing else does
+
+    print(f"Website: {_short(site.build(profile_name) / 'index.html')}")
     return 0
 
 
