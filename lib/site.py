@@ -18,6 +18,7 @@ from lib import items, paper, paths, report, results, state, summary
 
 DATA = Path(__file__).with_name("site_data")
 TARGET = paths.ROOT / "site"
+GLOSSARY = paths.NOTEBOOKS / "glossary.md"
 TITLE = "The modality gap, reproduced"
 # What latex2mathml does not know, in words that it knows.
 WRITTEN_OTHERWISE = {
@@ -147,6 +148,7 @@ class Source:
         self._put("gallery.md", self.gallery(used))
         self._put("results.md", self.results())
         self._put("index.md", self.start(used))
+        self._put("glossary.md", GLOSSARY.read_text(encoding="utf-8"))
         self._put("_files/results.json", summary.results_json(self.profile))
 
     def _put(self, name: str, text: str) -> None:
@@ -274,7 +276,7 @@ class Source:
             papers=[(report.source(k), paper.PAPERS[k]) for k in paper.KEYS])  # fmt: skip
         first = [item.name for item in self.of_section(report.START)]
         pages = [f"{report.heading(section)} <{section}/index>" for section in sections]
-        return f"# {TITLE}\n{page}\n{_contents([*first, 'gallery', 'results', *pages])}"
+        return f"# {TITLE}\n{page}\n{_contents([*first, 'gallery', 'results', 'glossary', *pages])}"
 
 
 def _contents(entries: list[str]) -> str:

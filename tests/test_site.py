@@ -70,6 +70,14 @@ def test_every_link_leads_somewhere(built, pages):
             assert not place or place in pages[to].ids, (file.name, target)
 
 
+def test_the_start_page_leads_everywhere(built, pages):
+    reached = {unquote(urlsplit(link).path) for link in pages[built / "index.html"].links}
+    sections = (f"{key}/index.html" for key in paper.KEYS)
+    assert {"00_start_here.html", "gallery.html", "results.html", "glossary.html"} <= reached
+    assert reached.issuperset(sections)
+    assert "infonce" in pages[built / "glossary.html"].ids
+
+
 def test_nothing_is_loaded_from_the_internet(built, pages):
     for file, page in pages.items():
         for target in page.loads:
