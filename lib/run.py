@@ -15,9 +15,10 @@ from lib import items, names, paths, profile, state
 from lib.progress import Progress
 
 TESTS = {
-    "all": ("not benchmark",),
-    "unit": ("not benchmark and not notebooks",),
+    "all": ("not benchmark and not browser",),
+    "unit": ("not benchmark and not browser and not notebooks",),
     "notebooks": ("notebooks",),
+    "browser": ("browser",),
 }
 USAGE, INTERRUPTED = 2, 130
 
@@ -87,7 +88,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="notebooks to run at a time (default: number of cores, here %(default)s)")  # fmt: skip
     add("--force", action="store_true", help="run the items even if they are up to date")
     add("--test", nargs="?", const="all", metavar="WHAT",
-        help="run the tests instead: all (default), unit or notebooks")  # fmt: skip
+        help="run the tests instead: all (default), unit, notebooks or browser")  # fmt: skip
     add("--retrain", metavar="MODEL", help="train a model of models/ again")
     add("--assignments", action="store_true", help="zip the problem sets for students")
     add("--site", action="store_true", help="build the website of the notebooks in site/")
