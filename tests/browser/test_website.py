@@ -1,0 +1,91 @@
+"""The website in a real browser: it sorts, filters and searches, by keyboard too, on any screen."""
+
+import functools
+import http.server
+import itertools
+import threading
+
+import pytest
+
+from lib import paper, paths
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),  # MyST-NB's, of Sphinx
+]
+PHONE = {"width": 390, "height": 844}
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def website(tmp_path_factory):
+    """Folder and address of the site, built and served."""
+    from lib import site
+
+    folder = tmp_path_factory.mktemp("website")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "CACHE", folder / "cache")
+        built = site.build("mini", folder / "site")
+    handler = functools.partial(Quiet, directory=built)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield built, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def column(page, attribute: str) -> list[str]:
+    """An attribute of the rows that are shown."""
+    rows = "#findings tbody tr:not([hidden])"
+    return page.eval_on_selector_all(rows, f"rows => rows.map(row => row.dataset.{attribute})")
+
+
+def test_findings_are_filtered(page, website):
+    page.goto(f"{website[1]}/results.html#paper=i0t")
+    assert set(column(page, "key")) == {"i0t"}
+    page.select_option("#by-paper", "")
+    assert set(column(page, "key")) == set(paper.KEYS)
+    page.select_option("#by-verdict", "reproduced")
+    assert set(column(page, "verdict")) == {"reproduced"}
+    page.fill("#by-words", "no finding has this word")
+    assert column(page, "key") == []
+    assert page.inner_text("#shown").startswith("0 of ")
+
+
+def test_findings_are_sorted_by_keyboard(page, website):
+    page.goto(f"{website[1]}/results.html")
+    page.focus("#by-words")
+    for _ in range(5):  # the heads of the columns come next; the last is the verdict
+        page.keyboard.press("Tab")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.keyboard.press("Enter")
+    order = [verdict for verdict, _ in itertools.groupby(column(page, "verdict"))]
+    assert order[0] == "reproduced" and len(order) == len(set(order)) > 1
+    page.keyboard.press("Enter")
+    assert column(page, "verdict")[-1] == "reproduced"
+
+
+def test_search_finds_a_term(page, website):
+    page.goto(f"{website[1]}/search.html?q=whitening")
+    page.wait_for_selector("#search-results li a")
+    assert "Glossary" in page.inner_text("#search-results")
+
+
+def test_no_page_is_wider_than_a_phone(page, website):
+    built, address = website
+    page.set_viewport_size(PHONE)
+    for file in sorted(built.rglob("*.html")):
+        page.goto(f"{address}/{file.relative_to(built)}")
+        width = page.evaluate("document.documentElement.scrollWidth")
+        assert width <= PHONE["width"], file.name
+
+
+@pytest.mark.parametrize("theme, dark", [("light", False), ("dark", True)])
+def test_the_theme_follows_the_system(page, website, theme, dark):
+    page.emulate_media(color_scheme=theme)
+    page.goto(f"{website[1]}/index.html")
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert ground == ("rgb(22, 22, 22)" if dark else "rgb(255, 255, 255)")
