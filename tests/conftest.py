@@ -12,6 +12,12 @@ import hypothesis
 # Started in the background of a shell, the tests would hand on that interrupts are ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+def pytest_terminal_summary(terminalreporter, config):
+    if config.option.markexpr == "browser":
+        terminalreporter.write_line("Look at the pictures in .cache/screenshots, too.")
+
+
 # The same examples every time: a test that fails here fails everywhere.
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("steady")

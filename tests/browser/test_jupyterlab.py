@@ -71,7 +71,6 @@ def lab(tmp_path_factory):
         finally:
             server.terminate()
             server.wait(60)
-    print(f"\nScreenshots: {home}")
 
 
 def _copy_notebooks(folder):
@@ -167,9 +166,12 @@ def wait_until_run(page) -> None:
 
 
 def check(page, lab, name: str) -> None:
-    """The kernel is the right one, every cell ran in order, and none complained."""
+    """The kernel is the right one, every cell ran in order, and none complained.
+
+    What the window showed is kept as a picture, to be looked at.
+    """
     assert page.inner_text(".jp-KernelName").startswith("Python 3")
-    page.screenshot(path=lab[2].parent / f"{name.replace('/', '-')}.png")
+    page.screenshot(path=paths.CACHE / "screenshots" / f"{name.replace('/', '-')}.png")
     choose(page, "File", "docmanager:save")
     page.wait_for_selector(".jp-mod-dirty", state="detached")
     notebook = nbformat.read(lab[2] / f"{name}.ipynb", as_version=4)
