@@ -140,11 +140,15 @@ def open_notebook(page, lab, name: str) -> None:
         page.wait_for_timeout(1000)
     page.wait_for_selector(f"{STATUS}[data-status=idle]")
     page.wait_for_timeout(1000)
-    # A bar is gone when its work is done: remember that there was one.
+    # A bar is gone when its work is done: remember what stood beside it.
     page.evaluate(
-        """bar => new MutationObserver(() => {
-            window.sawBar ||= Boolean(document.querySelector(bar));
-        }).observe(document.body, {childList: true, subtree: true})""",
+        """bar => {
+            window.besideBars = "";
+            new MutationObserver(() => {
+                for (const each of document.querySelectorAll(bar))
+                    window.besideBars += each.parentElement.innerText + " ";
+            }).observe(document.body, {childList: true, subtree: true});
+        }""",
         BAR,
     )
 
@@ -188,9 +192,9 @@ def check_figures(page) -> None:
     assert widths and min(widths) > 0
 
 
-def check_bar(page, lab, name: str) -> None:
-    """There was a bar, and nothing is left of it when the saved notebook is opened again."""
-    assert page.evaluate("window.sawBar ?? false")
+def check_bar(page, lab, name: str, beside: str) -> None:
+    """There was such a bar, and nothing is left of it when the saved notebook is opened again."""
+    assert beside in page.evaluate("window.besideBars")
     open_notebook(page, lab, name)
     outputs = " ".join(page.locator(".jp-OutputArea-output").all_inner_texts())
     assert outputs and "%|" not in outputs and "widget" not in outputs
@@ -204,7 +208,7 @@ def test_run_all(page, lab, name):
     check(page, lab, name)
     check_figures(page)
     if name == START:
-        check_bar(page, lab, name)
+        check_bar(page, lab, name, "image/s")
 
 
 def test_an_inversion_shows_its_progress(page, lab):
@@ -212,7 +216,7 @@ def test_an_inversion_shows_its_progress(page, lab):
     choose(page, "Run", "runmenu:run-all")
     wait_until_run(page)
     check(page, lab, OWN)
-    check_bar(page, lab, OWN)
+    check_bar(page, lab, OWN, "OTI")
 
 
 def test_restart_and_run_all(page, lab):
