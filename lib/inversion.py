@@ -258,12 +258,15 @@ def _invert(
     # Made once, and only if there is a batch that was not kept.
     encode = functools.cache(lambda: _normalised(model, settings, encoder(where), where))
 
-    def compute(rows: slice) -> cache.Tensors:
-        return _search(encode(), target[rows], start[rows], kept, where, settings.precise)
+    def compute(rows: slice, done: Callable[[int], None]) -> cache.Tensors:
+        own = target[rows], start[rows]
+        return _search(encode(), *own, kept, where, settings.precise, done)
 
     parts = []
     slices = [slice(i, min(i + settings.batch, n)) for i in range(0, n, settings.batch)]
-    bar = bars.bar(total=n, unit="item", desc=settings.about["method"])
+    # In updates of an item, because a single batch may take minutes.
+    work = {"total": n * max(1, kept[-1]), "unit": "update", "unit_scale": True}
+    bar = bars.bar(desc=settings.about["method"], **work)
     for rows in slices:
         key = settings.about | {
             "format": _FORMAT,
@@ -274,9 +277,9 @@ def _invert(
             "dtype": str(settings.dtype),
             "device": where.type,
         }
-        search = functools.partial(compute, rows)
+        search = functools.partial(compute, rows, bar.update)
         parts.append(cache.tensors("inversions", key, search, about={"name": model.name}))
-        bar.update(rows.stop - rows.start)
+        bar.update(rows.stop * max(1, kept[-1]) - bar.n)  # what was found on the disk
     bar.close()
     return Inversion(
         steps=kept,
@@ -293,8 +296,9 @@ def _search(
     kept: tuple[int, ...],
     where: torch.device,
     precise: torch.dtype,
+    done: Callable[[int], None] = lambda _: None,
 ) -> cache.Tensors:
-    """One batch, all steps."""
+    """One batch, all steps; `done` is told after each how many items were updated."""
     target = target.to(where, precise)
     tokens = start.to(where, precise, copy=True).requires_grad_()
     optimiser = torch.optim.AdamW([tokens], lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
@@ -310,6 +314,7 @@ def _search(
         if not last:
             (tokens.grad,) = torch.autograd.grad(loss.sum() / PAPER_BATCH, tokens)
             optimiser.step()
+            done(len(tokens))
     found = {"at": torch.stack(at), "tokens": tokens.detach(), "loss": torch.stack(losses)}
     return {name: tensor.cpu() for name, tensor in found.items()}
 

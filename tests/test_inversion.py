@@ -287,6 +287,31 @@ def test_half_precision_ends_near(make):
     assert (full.embeddings * half.embeddings).sum(1).mean() > 0.98
 
 
+def test_the_bar_moves_with_every_update(make, monkeypatch):
+    """Also within a batch, which may take minutes; what is on the disk counts as done."""
+
+    class Bar:
+        def __init__(self, total, **options):
+            self.total, self.n, self.seen = total, 0, []
+            shown.append(self)
+
+        def update(self, count):
+            self.n += count
+            self.seen.append(count)
+
+        def close(self):
+            pass
+
+    shown = []
+    monkeypatch.setattr(inversion.bars, "bar", Bar)
+    for steps in (3, 3, 0):
+        inversion.oti(make("clip"), embeddings(), steps=steps, template=SENTENCE, batch=10)
+    first, again, none = shown
+    assert first.total == first.n == again.n == 3 * N and none.n == none.total == N
+    assert [x for x in first.seen if x] == [10] * 3 + [N - 10] * 3
+    assert again.seen == [30, 3 * N - 30]
+
+
 def test_nothing_of_the_model_is_changed(make):
     model = make("quick gelu")
     before = {name: value.clone() for name, value in model.clip.state_dict().items()}
