@@ -13,8 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 
 from lib import checks
 
@@ -130,6 +128,10 @@ def modality_classifier(x, y, seed: int = 0) -> dict[str, float]:
 
     Raises: ValueError for fewer than 4 rows in a modality.
     """
+    # Here, because most notebooks measure a gap without it, and it takes a second to import.
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+
     (fit, fit_label), (test, test_label) = (
         map(np.concatenate, zip(*_blocks(part), strict=True)) for part in _split(x, y, seed)
     )

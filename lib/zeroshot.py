@@ -1,20 +1,23 @@
 """Zero-shot classification: an image gets the class whose prompts lie nearest."""
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from lib import checks
+from lib import checks, embed
+from lib.models import Model
 
 
 def class_embeddings(model, classnames: list[str], templates: list[str]) -> torch.Tensor:
     """One L2-normalised text embedding per class, (classes, d) float32.
 
     Every template (with "{}" where the class name goes) is filled and encoded by
-    `model.encode_text(list of str)`; each prompt is L2-normalised, the prompts of a class are
-    averaged, and the mean is L2-normalised. Source: CLIP (arXiv 2103.00020) section 3.1.4, prompt
-    ensembling in embedding space. (I0T's code averages before the first normalisation.)
+    `model.encode_text(list of str)`, or read from the disk for a model of `lib.models`; each prompt
+    is L2-normalised, the prompts of a class are averaged, and the mean is L2-normalised. Source:
+    CLIP (arXiv 2103.00020) section 3.1.4, prompt ensembling in embedding space. (I0T's code
+    averages before the first normalisation.)
 
     Raises: ValueError for no class, no template, or a template without "{}".
     """
@@ -24,9 +27,11 @@ def class_embeddings(model, classnames: list[str], templates: list[str]) -> torc
     for template in templates:
         if "{}" not in template:
             raise ValueError(f'The template {template!r} lacks "{{}}", where the class name goes.')
+    kept = isinstance(model, Model)
+    encode = functools.partial(embed.embed_texts, model) if kept else model.encode_text
     total = 0
     for template in templates:
-        prompts = model.encode_text([template.replace("{}", name) for name in classnames])
+        prompts = encode([template.replace("{}", name) for name in classnames])
         total = total + checks.unit(checks.vectors(prompts, "prompts"))
     return torch.from_numpy(checks.unit(checks.vectors(total / len(templates), "classes")))
 

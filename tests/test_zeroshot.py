@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
+import standins
 import torch
 import torch.nn.functional as F
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, top_k_accuracy_score
 
-from lib import zeroshot
+from lib import models, paths, zeroshot
 
 WORDS = {"cat": 0, "dog": 1, "owl": 2, "photo": 3, "drawing": 4, "of": 5, "a": 6}
 
@@ -32,6 +33,19 @@ def test_class_embeddings_average_normalised_prompts():
     np.testing.assert_allclose(
         one, Bag().encode_text([f"a photo of a {c}" for c in CLASSES]), atol=1e-6
     )
+
+
+def test_prompts_of_a_model_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
+    name = f"local-dir:{standins.tiny_clip(tmp_path / 'model')}"
+    classes, templates = ["red circle", "blue star"], ["a {}", "the {} on a green square"]
+    first = models.load(name)
+    found = zeroshot.class_embeddings(first, classes, templates)
+    prompts = [first.encode_text([t.format(c) for c in classes]) for t in templates]
+    np.testing.assert_allclose(found, F.normalize(sum(prompts), dim=-1), atol=1e-6)
+    again = models.load(name)
+    assert torch.equal(zeroshot.class_embeddings(again, classes, templates), found)
+    assert "_parts" not in vars(again)  # nothing was built: all of it was on the disk
 
 
 @pytest.mark.parametrize(
