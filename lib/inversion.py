@@ -109,9 +109,7 @@ def oti(
         do not fit, or a model whose text encoder is not a transformer of open_clip.
     """
     # Read before anything is computed: a model without the tower is refused at once.
-    text = _text_tower(model)
-    words = _words(model, template, tokens)
-    _check_pooling(model, text, words)
+    text, words = _sentence(model, template, tokens)
     about = {"method": "OTI", "template": template}
 
     def encoder(where: torch.device) -> Callable:
@@ -184,11 +182,8 @@ def text_encoder(
 
     Raises: ValueError as `oti`.
     """
-    text, words = _text_tower(model), _words(model, template, tokens)
-    _check_pooling(model, text, words)
-    settings = _Settings("text", tokens, token_width(model), 0, 0, 1, None, dtype, {})
-    encode = _text_encoder(text, words, model.device, dtype)
-    return _normalised(model, settings, encode, model.device)
+    encode = _text_encoder(*_sentence(model, template, tokens), model.device, dtype)
+    return _normalised(model, "text", encode, model.device, dtype)
 
 
 def token_width(model: Model) -> int:
@@ -241,10 +236,6 @@ class _Settings:
             raise ValueError(f"steps must be numbers of updates, 0 or more, not {self.steps!r}.")
         return tuple(sorted({int(step) for step in steps}))
 
-    @property
-    def precise(self) -> torch.dtype:
-        return torch.float64 if self.dtype == torch.float64 else torch.float32
-
 
 def _invert(
     model: Model, embeddings, encoder: Callable, settings: _Settings, items, start
@@ -256,11 +247,13 @@ def _invert(
     start = _start(settings, n, items) if start is None else _given_start(settings, n, start)
     where = torch.device(settings.device) if settings.device else model.device
     # Made once, and only if there is a batch that was not kept.
-    encode = functools.cache(lambda: _normalised(model, settings, encoder(where), where))
+    encode = functools.cache(
+        lambda: _normalised(model, settings.side, encoder(where), where, settings.dtype)
+    )
 
     def compute(rows: slice, done: Callable[[int], None]) -> cache.Tensors:
         own = target[rows], start[rows]
-        return _search(encode(), *own, kept, where, settings.precise, done)
+        return _search(encode(), *own, kept, where, _precise(settings.dtype), done)
 
     parts = []
     slices = [slice(i, min(i + settings.batch, n)) for i in range(0, n, settings.batch)]
@@ -296,7 +289,7 @@ def _search(
     kept: tuple[int, ...],
     where: torch.device,
     precise: torch.dtype,
-    done: Callable[[int], None] = lambda _: None,
+    done: Callable[[int], None],
 ) -> cache.Tensors:
     """One batch, all steps; `done` is told after each how many items were updated."""
     target = target.to(where, precise)
@@ -319,16 +312,21 @@ def _search(
     return {name: tensor.cpu() for name, tensor in found.items()}
 
 
+def _precise(dtype: torch.dtype) -> torch.dtype:
+    """Of pseudo-tokens, embeddings and losses: float32 at least."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
 def _normalised(
-    model: Model, settings: _Settings, encode: Callable, where: torch.device
+    model: Model, side: str, encode: Callable, where: torch.device, dtype: torch.dtype
 ) -> Callable:
     """tokens -> L2-normalised embeddings, with the model's own last normalisation if it has one."""
-    layer = None
-    if settings.side in model.normalisation:
-        layer = copy.deepcopy(model.normalisation[settings.side]).to(where, settings.precise)
+    precise, layer = _precise(dtype), None
+    if side in model.normalisation:
+        layer = copy.deepcopy(model.normalisation[side]).to(where, precise)
 
     def run(tokens: torch.Tensor) -> torch.Tensor:
-        found = functional.normalize(encode(tokens.to(settings.dtype)).to(settings.precise), dim=-1)
+        found = functional.normalize(encode(tokens.to(dtype)).to(precise), dim=-1)
         return functional.normalize(layer(found), dim=-1) if layer else found
 
     return run
@@ -473,6 +471,13 @@ def _pooled_row(text: nn.Module, ids: torch.Tensor) -> int:
         end = text.eos_id if hasattr(text, "eos_id") else text.text_eos_id
         return int((ids == end).int().argmax())
     return {"first": 0, "last": len(ids) - 1, "argmax": int(ids.argmax())}.get(kind, -1)
+
+
+def _sentence(model: Model, template: str, tokens: int) -> tuple[nn.Module, _Words]:
+    """The text tower and the template's words; a model that cannot be inverted is refused."""
+    text, words = _text_tower(model), _words(model, template, tokens)
+    _check_pooling(model, text, words)
+    return text, words
 
 
 def _check_pooling(model: Model, text: nn.Module, words: _Words) -> None:
