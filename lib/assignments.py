@@ -5,14 +5,13 @@ nbgrader's own steps take them out, so that a student version is never kept by h
 """
 
 import io
-import os
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
 
-from lib import paths
+from lib import paths, state
 
 FOLDER = paths.ROOT / "assignments"
 SOURCE, RELEASE = FOLDER / "source", FOLDER / "release"
@@ -38,7 +37,8 @@ def release(folder: Path = RELEASE) -> list[Path]:
             f"{name}/{name}.ipynb": nbformat.writes(student_version(master)) + "\n",
             f"{name}/README.md": FOR_STUDENTS.read_text(encoding="utf-8"),
         }
-        made.append(_write(folder / f"{name}.zip", _zipped(files)))
+        made.append(folder / f"{name}.zip")
+        state.write_bytes(made[-1], _zipped(files))
     return made
 
 
@@ -74,11 +74,3 @@ def _zipped(files: dict[str, str]) -> bytes:
             entry.create_system, entry.external_attr = 3, 0o644 << 16  # Unix, whatever runs it
             archive.writestr(entry, text)
     return content.getvalue()
-
-
-def _write(file: Path, content: bytes) -> Path:
-    """A whole file or nothing: first under another name, then put in its place."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-    unfinished.write_bytes(content)
-    return unfinished.replace(file)

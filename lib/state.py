@@ -275,8 +275,13 @@ def _not_in_the_future(files: list[Path]) -> None:
 
 
 def write_text(file: Path, text: str) -> None:
+    """Write a whole text or nothing; see `write_bytes`."""
+    write_bytes(file, text.encode("utf-8"))
+
+
+def write_bytes(file: Path, content: bytes) -> None:
     """Write a whole file or nothing: first under another name, then put in its place."""
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-    unfinished.write_text(text, encoding="utf-8")
+    unfinished.write_bytes(content)
     os.replace(unfinished, file)
