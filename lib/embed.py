@@ -28,7 +28,7 @@ __all__ = ["Embeddings", "embed", "embed_images", "embed_texts"]
 
 BLOCK = 500  # items in a file of the cache
 PIXELS_BYTES = 2**28  # of preprocessed images, kept in the memory for the next model
-_FORMAT = 2  # raise it when the way of encoding changes, so that old files are not found
+_FORMAT = 3  # raise it when the way of encoding changes, so that old files are not found
 
 
 def embed(model: Model, dataset: Dataset) -> Embeddings:

@@ -21,14 +21,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import open_clip
 import torch
-from sklearn.linear_model import Ridge
+from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import nn
 from torch.nn import functional
 
 from lib import bars, cache, checks
-from lib.models import Model
+from lib.models import Model, is_plain, pools_class_token
 
 TEMPLATE = "a photo of {}"
 LEARNING_RATE, WEIGHT_DECAY = 0.02, 0.01  # AdamW, constant
@@ -163,6 +162,8 @@ def warm_start(embeddings, inverted, tokens, penalty: float = 1e-2) -> torch.Ten
 
     Raises: ValueError for bad embeddings, or tokens that are not one row per embedding.
     """
+    from sklearn.linear_model import Ridge
+
     inverted, embeddings = checks.two_sets(inverted, embeddings)
     found = torch.as_tensor(checks.array(tokens)).double()
     if found.ndim != 3 or len(found) != len(inverted) or not found.isfinite().all():
@@ -362,7 +363,7 @@ class _Block:
         self.scale_1, self.scale_2 = block.ls_1, block.ls_2
         self.attention, self.heads = block.attn, block.attn.num_heads
         self.up, self.activation, self.down = block.mlp.c_fc, block.mlp.gelu, block.mlp.c_proj
-        if isinstance(self.activation, open_clip.transformer.QuickGELU):
+        if isinstance(self.activation, QuickGELU):
             # x sigmoid(a x) = silu(a x) / a: one pass over the widest activations, not three
             self.up.weight.mul_(1.702), self.up.bias.mul_(1.702), self.down.weight.div_(1.702)
             self.activation = nn.SiLU()
@@ -406,14 +407,6 @@ class _Block:
         return x + self.scale_2(self.down(self.activation(self.up(self.norm_2(x)))))
 
 
-def _is_plain(transformer: object) -> bool:
-    """Whether this is open_clip's transformer, of blocks that `_Block` knows."""
-    known = open_clip.transformer.ResidualAttentionBlock
-    return isinstance(transformer, open_clip.transformer.Transformer) and all(
-        type(block) is known for block in transformer.resblocks
-    )
-
-
 # Text encoder -------------------------------------------------------------------------------------
 
 
@@ -429,7 +422,7 @@ class _Words:
 def _text_tower(model: Model) -> nn.Module:
     """Where the text encoder is: the model itself (CLIP), or a part of it (CustomTextCLIP)."""
     text = getattr(model.clip, "text", model.clip)
-    plain = _is_plain(getattr(text, "transformer", None))
+    plain = is_plain(getattr(text, "transformer", None))
     if not plain or getattr(text, "cls_emb", None) is not None:
         raise ValueError(
             f"{model.name}: textual inversion needs a text encoder that is open_clip's own "
@@ -541,7 +534,7 @@ def _end(norm: nn.Module, projection, where: torch.device, dtype: torch.dtype) -
 def _grid(model: Model) -> tuple[int, int]:
     """Number of patches and their width."""
     visual = model.clip.visual
-    if isinstance(visual, open_clip.transformer.VisionTransformer):
+    if isinstance(visual, VisionTransformer):
         return math.prod(visual.grid_size), visual.conv1.out_channels
     trunk = getattr(visual, "trunk", None)  # timm's
     if hasattr(trunk, "patch_embed") and hasattr(trunk, "blocks"):
@@ -559,16 +552,8 @@ def _image_encoder(
     spread = functional.interpolate(torch.arange(float(tokens)).view(1, 1, -1), size=patches)
     spread = spread.flatten().long().to(where)  # which pseudo-patch stands at each patch
     visual = model.clip.visual
-    ours = isinstance(visual, open_clip.transformer.VisionTransformer)
-    if (
-        ours
-        and visual.pool_type == "tok"
-        and visual.attn_pool is None
-        and _is_plain(visual.transformer)
-    ):
-        encode = _class_token_encoder(visual, where, dtype)
-    else:
-        encode = _whole_encoder(visual, where, dtype)
+    kind = _class_token_encoder if pools_class_token(visual) else _whole_encoder
+    encode = kind(visual, where, dtype)
     return lambda w: encode(w[:, spread])
 
 

@@ -178,7 +178,7 @@ class Model:
         """
 
         def encode(batch: Sequence[Image.Image]) -> torch.Tensor:
-            return self.clip.encode_image(self.pixels(batch).to(self.device))
+            return encode_pixels(self.clip, self.pixels(batch).to(self.device))
 
         return self._encode(images, "image", BATCH_IMAGES, encode)
 
@@ -190,7 +190,7 @@ class Model:
         """The embeddings of `encode_image`, from what `pixels` made of the images."""
 
         def encode(batch: torch.Tensor) -> torch.Tensor:
-            return self.clip.encode_image(batch.to(self.device))
+            return encode_pixels(self.clip, batch.to(self.device))
 
         return self._encode(pixels, "image", BATCH_IMAGES, encode)
 
@@ -221,14 +221,32 @@ class Model:
         return embeddings
 
 
+def encode_pixels(clip: torch.nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    """Preprocessed images (n, 3, height, width) -> image embeddings (n, d), not normalised.
+
+    What `clip.encode_image` gives, sooner: where the class token is pooled, of the last layer only
+    its row is computed.
+    """
+    visual = clip.visual
+    if not pools_class_token(visual) or visual.output_tokens:
+        return clip.encode_image(pixels)
+    x = visual.conv1(pixels).flatten(2).transpose(1, 2)
+    first = visual.class_embedding.expand(len(x), 1, -1)
+    x = visual.ln_pre(torch.cat([first, x], dim=1) + visual.positional_embedding)
+    x = visual.ln_post(_one_row(visual.transformer, x, x.new_zeros(len(x), dtype=torch.long)))
+    return x if visual.proj is None else x @ visual.proj
+
+
 def encode_tokens(clip: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     """Token ids (n, context length) -> text embeddings (n, d), not normalised.
 
     What `clip.encode_text` gives, sooner: in a causal tower nothing sees the columns behind the end
-    token (the highest id, CLIP's way), so they are cut, from short texts more than from long ones.
+    token (the highest id, CLIP's way), so they are cut, from short texts more than from long ones;
+    of the last layer, only the end token's row is computed.
     """
     causal = getattr(clip, "attn_mask", None) is not None
-    if not causal or getattr(clip, "text_pool_type", None) != "argmax":
+    ends = getattr(clip, "text_pool_type", None) == "argmax"
+    if not causal or not ends or not is_plain(clip.transformer):
         return clip.encode_text(tokens)
     end = tokens.argmax(1)
     order = end.argsort(stable=True)
@@ -240,12 +258,52 @@ def encode_cut(clip: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     """The same for the first columns of all texts, behind which no text has its end token."""
     n = tokens.shape[1]
     x = clip.token_embedding(tokens) + clip.positional_embedding[:n]
-    x = clip.ln_final(clip.transformer(x, attn_mask=clip.attn_mask[:n, :n]))
-    pooled = x[torch.arange(len(x), device=x.device), tokens.argmax(1)]
+    x = clip.ln_final(_one_row(clip.transformer, x, tokens.argmax(1), clip.attn_mask[:n, :n]))
     project = clip.text_projection
     if project is None:
-        return pooled
-    return project(pooled) if isinstance(project, torch.nn.Linear) else pooled @ project
+        return x
+    return project(x) if isinstance(project, torch.nn.Linear) else x @ project
+
+
+def _one_row(
+    transformer: torch.nn.Module,
+    x: torch.Tensor,
+    row: torch.Tensor,
+    mask: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Of what a plain transformer makes of x (n, t, width), a row (n,) each: (n, width)."""
+    *blocks, last = transformer.resblocks
+    for block in blocks:
+        x = block(x, attn_mask=mask)
+    at, normed = (torch.arange(len(x), device=x.device), row), last.ln_1(x)
+    if mask is not None:  # one for each item and head
+        mask = mask[row].repeat_interleave(last.attn.num_heads, dim=0)[:, None]
+    seen = last.attention(normed[at][:, None], normed, normed, attn_mask=mask)[:, 0]
+    x = x[at] + last.ls_1(seen)
+    return x + last.ls_2(last.mlp(last.ln_2(x)))
+
+
+def is_plain(transformer: object) -> bool:
+    """Whether this is open_clip's transformer, of its ordinary blocks, items first."""
+    from open_clip.transformer import ResidualAttentionBlock, Transformer
+
+    return (
+        isinstance(transformer, Transformer)
+        and transformer.batch_first
+        and all(type(block) is ResidualAttentionBlock for block in transformer.resblocks)
+    )
+
+
+def pools_class_token(visual: object) -> bool:
+    """Whether this is open_clip's plain vision transformer, whose class token is the embedding."""
+    from open_clip.transformer import VisionTransformer
+
+    return (
+        isinstance(visual, VisionTransformer)
+        and visual.pool_type == "tok"
+        and visual.attn_pool is None
+        and is_plain(visual.transformer)
+    )
 
 
 def load(name: str, device: str | None = None) -> Model:

@@ -388,6 +388,26 @@ def test_untrained_twin(monkeypatch):
     assert not one.clip.training
 
 
+def deep_clip(folder, layers=3):
+    return standins.tiny_clip(folder, vision_cfg=standins.VISION | {"layers": layers})
+
+
+@pytest.mark.parametrize("make", [standins.tiny_clip, deep_clip, standins.tiny_siglip])
+def test_images_of_the_class_tokens_row_give_the_same_embeddings(tmp_path, make):
+    clip = models.load(f"local-dir:{make(tmp_path / 'model')}").clip.double()
+    size = clip.visual.image_size
+    pixels = torch.randn(3, 3, *(size if isinstance(size, tuple) else (size, size))).double()
+    rows = []
+    if models.pools_class_token(clip.visual):
+        last = clip.visual.transformer.resblocks[-1].mlp
+        last.register_forward_pre_hook(lambda _, given: rows.append(given[0].shape))
+    with torch.no_grad():
+        found = models.encode_pixels(clip, pixels)
+        seen = [*rows]
+        torch.testing.assert_close(found, clip.encode_image(pixels), rtol=1e-12, atol=1e-12)
+    assert seen == ([] if make is standins.tiny_siglip else [(3, clip.visual.conv1.out_channels)])
+
+
 OTHER = " ".join(["the red circle on a green square"] * 2)
 
 
