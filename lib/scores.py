@@ -5,7 +5,6 @@ the bare cosine. One score per pair; `lib.metrics` has their means as torchmetri
 """
 
 import numpy as np
-from scipy import stats
 
 from lib import checks
 from lib.posthoc import Standardiser
@@ -88,9 +87,11 @@ def kendall(a, b, variant: str = "b") -> float:
 
     Raises: ValueError for another variant, lists that do not match, or fewer than two items.
     """
+    from scipy.stats import kendalltau  # a second's import, which few notebooks need
+
     if variant not in ("b", "c"):
         raise ValueError(f'variant must be "b" or "c", not {variant!r}.')
     a, b = checks.numbers(a, "a", minimum=2), checks.numbers(b, "b", minimum=2)
     if len(a) != len(b):
         raise ValueError(f"a and b must be of one length; they have {len(a)} and {len(b)} items.")
-    return float(stats.kendalltau(a, b, variant=variant).statistic)
+    return float(kendalltau(a, b, variant=variant).statistic)
