@@ -3,7 +3,8 @@
 Items must be independent: where several captions share an image, average over the image first.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,7 +40,7 @@ def bootstrap(
 
     Raises: ValueError for fewer than 2 items or resamples.
     """
-    draws = [statistic(i) for block in _resamples(n, n_bootstrap, seed) for i in block]
+    draws = [statistic(i.copy()) for block in _resamples(n, n_bootstrap, seed) for i in block]
     return _estimate(statistic(np.arange(n)), draws)
 
 
@@ -66,13 +67,47 @@ def paired_difference(a, b, n_bootstrap: int = 1000, seed: int = 0) -> Estimate:
     return mean_interval(a - b, n_bootstrap, seed)
 
 
-def _resamples(n: int, n_bootstrap: int, seed: int):
+def length_of_mean(rows, n_bootstrap: int = 1000, seed: int = 0) -> Estimate:
+    """Interval of the length of the mean of vectors, the items' rows (n, d).
+
+    The same resamples, and so the same numbers, as `bootstrap` of that length; a resample is a
+    weighted mean here, so all of them are one matrix product.
+
+    Raises: ValueError for fewer than 2 items or resamples, or rows that are no finite matrix.
+    """
+    rows = checks.array(rows).astype(np.float64)
+    if rows.ndim != 2 or not np.isfinite(rows).all():
+        raise ValueError(f"rows must be a matrix of finite numbers; its shape is {rows.shape}.")
+    n = len(rows)
+
+    def lengths(block: np.ndarray) -> np.ndarray:
+        weights = np.stack([np.bincount(i, minlength=n) for i in block]) / n
+        return np.linalg.norm(weights @ rows, axis=1)
+
+    draws = [lengths(block) for block in _resamples(n, n_bootstrap, seed)]
+    return _estimate(np.linalg.norm(rows.mean(0)), np.concatenate(draws))
+
+
+def _resamples(n: int, n_bootstrap: int, seed: int) -> Iterator[np.ndarray]:
     """Blocks (rows, n) of indices, `n_bootstrap` rows in all, in bounded memory."""
     if n < 2:
         raise ValueError(f"A bootstrap needs at least 2 items to draw from; got {n}.")
     if n_bootstrap < 2:
         raise ValueError(f"n_bootstrap must be at least 2, not {n_bootstrap}.")
-    rng = np.random.default_rng(seed)
+    if n * n_bootstrap <= BLOCK:
+        return iter([_one_block(n, n_bootstrap, seed)])
+    return _blocks(n, n_bootstrap, np.random.default_rng(seed))
+
+
+@functools.lru_cache(maxsize=1)
+def _one_block(n: int, n_bootstrap: int, seed: int) -> np.ndarray:
+    """Kept for the next call: a notebook asks for the same resamples of its items many times."""
+    (block,) = _blocks(n, n_bootstrap, np.random.default_rng(seed))
+    block.setflags(write=False)
+    return block
+
+
+def _blocks(n: int, n_bootstrap: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
     rows = max(1, BLOCK // n)
     for first in range(0, n_bootstrap, rows):
         yield rng.integers(0, n, (min(rows, n_bootstrap - first), n))

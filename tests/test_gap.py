@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import ortho_group
 from sklearn.linear_model import LinearRegression
 
-from lib import gap, posthoc, retrieval
+from lib import gap, posthoc, retrieval, stats
 
 quick = settings(max_examples=15, deadline=None)
 seeds = st.integers(0, 2**20)
@@ -29,6 +29,19 @@ def unit(x):
 
 
 # --- against naive loops -------------------------------------------------------------------------
+
+
+@quick
+@given(seeds, st.integers(2, 30), st.integers(1, 6))
+def test_the_interval_of_a_centroid_distance_is_that_of_a_bootstrap(seed, n, d):
+    x, y = cloud(n, d, seed, 1), cloud(n, d, seed + 1, -1)
+    found = gap.centroid_distance_interval(x, y, 50, 3)
+    expected = stats.bootstrap(lambda i: gap.centroid_distance(x[i], y[i]), n, 50, 3)
+    assert (found.value, found.low, found.high) == pytest.approx(
+        (expected.value, expected.low, expected.high), rel=1e-9, abs=1e-12
+    )
+    with pytest.raises(ValueError, match="row by row"):
+        gap.centroid_distance_interval(x, y[:-1])
 
 
 @quick

@@ -53,6 +53,26 @@ def test_the_quick_way_equals_the_general_one(n, n_bootstrap, seed):
     )
 
 
+@quick
+@given(st.integers(2, 40), st.integers(1, 5), st.integers(2, 50), st.integers(0, 99))
+def test_the_length_of_a_mean_equals_the_general_way(n, d, n_bootstrap, seed):
+    rows = np.random.default_rng(seed).standard_normal((n, d))
+    quick_way = stats.length_of_mean(rows, n_bootstrap, seed)
+    general = stats.bootstrap(lambda i: np.linalg.norm(rows[i].mean(0)), n, n_bootstrap, seed)
+    assert (quick_way.value, quick_way.low, quick_way.high) == pytest.approx(
+        (general.value, general.low, general.high), rel=1e-9, abs=1e-12
+    )
+
+
+def test_a_statistic_may_change_its_indices():
+    def sorted_mean(i):
+        i.sort()
+        return ITEMS[i].mean()
+
+    again = stats.bootstrap(sorted_mean, 30, 20), stats.bootstrap(sorted_mean, 30, 20)
+    assert again[0] == again[1] == stats.bootstrap(lambda i: ITEMS[np.sort(i)].mean(), 30, 20)
+
+
 def test_blocks_change_nothing(monkeypatch):
     whole = stats.mean_interval(ITEMS, 50)
     monkeypatch.setattr(stats, "BLOCK", 7 * len(ITEMS))
