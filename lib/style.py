@@ -42,8 +42,12 @@ def savefig(figure: Figure, path: str | Path) -> None:
     if path.suffix not in ("", ".png", ".pdf"):
         raise ValueError(f"{path.name}: figures are saved as .png and .pdf.")
     path.parent.mkdir(parents=True, exist_ok=True)
+    layout = figure.get_layout_engine()
     for suffix in [path.suffix] if path.suffix else [".png", ".pdf"]:
         _save(figure, path.with_suffix(suffix))
+        # Laid out once: it takes as long as drawing, and both files shall look the same.
+        figure.set_layout_engine("none")
+    figure.set_layout_engine(layout or "none")
 
 
 def _save(figure: Figure, path: Path) -> None:

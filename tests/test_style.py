@@ -57,6 +57,24 @@ def test_sizes_are_kept(tmp_path):
     assert sorted(file.name for file in (tmp_path / "a").iterdir()) == ["figure.pdf", "figure.png"]
 
 
+def test_both_files_have_one_layout(tmp_path, monkeypatch):
+    style.use()
+    figure = plt.figure()
+    figure.add_subplot()
+    layout, laid_out = figure.get_layout_engine(), []
+    own = layout.execute
+    monkeypatch.setattr(layout, "execute", lambda f: laid_out.append(f) or own(f))
+    style.savefig(figure, tmp_path / "figure")
+    assert laid_out == [figure] and figure.get_layout_engine() is layout
+
+
+def test_a_figure_without_layout_stays_so(tmp_path):
+    figure = plt.figure(layout="none")
+    figure.add_subplot().plot([1, 2])
+    style.savefig(figure, tmp_path / "figure")
+    assert not figure.get_constrained_layout()
+
+
 def test_one_suffix_saves_one_file(tmp_path):
     figure, _ = plt.subplots()
     style.savefig(figure, tmp_path / "only.pdf")
