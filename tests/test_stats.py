@@ -130,6 +130,9 @@ def test_text():
         (lambda: stats.mean_interval([1.0, 2.0], n_bootstrap=1), "n_bootstrap must be at least 2"),
         (lambda: stats.bootstrap(len, 1), "at least 2 items"),
         (lambda: stats.paired_difference([1, 2], [1, 2, 3]), "they have 2 and 3"),
+        (lambda: stats.length_of_mean([1.0, 2.0]), "must be a matrix of finite numbers"),
+        (lambda: stats.length_of_mean([[1.0], [math.nan]]), "must be a matrix of finite numbers"),
+        (lambda: stats.length_of_mean([[1.0, 2.0]]), "at least 2 items"),
     ],
 )
 def test_bad_input(call, sentence):
