@@ -28,7 +28,7 @@ if [[ -z $python ]]; then
 fi
 
 unset PYTHONHOME PYTHONSAFEPATH
-"$python" -m lib.run --check "$@" || exit
+"$python" -m workflow.cli --check "$@" || exit
 case " $* " in *" -h "* | *" --help "*) exit 0 ;; esac
-environment=$("$python" -m lib.environment)
-exec "$environment" -m lib.run "$@"
+environment=$("$python" -m workflow.environment)
+exec "$environment" -m workflow.cli "$@"

@@ -1,1 +1,1 @@
-"""The package behind the notebooks: data, models, measures and methods of the modality gap."""
+"""The science behind the notebooks; nothing here knows how notebooks are run."""

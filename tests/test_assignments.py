@@ -21,7 +21,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lib import assignments, paths, run
+from docs import assignments
+from lib import paths
+from workflow import cli
 
 MASTERS = {master.stem: master for master in assignments.masters()}
 SUBMISSIONS = {
@@ -201,13 +203,13 @@ def test_release(tmp_path):
 def test_release_from_the_command_line(tmp_path, monkeypatch, capsys):
     pytest.importorskip("nbgrader")
     monkeypatch.setattr(assignments.release, "__defaults__", (tmp_path,))
-    assert run.main(["--assignments"]) == 0
+    assert cli.main(["--assignments"]) == 0
     assert capsys.readouterr().out.split() == [str(tmp_path / f"{name}.zip") for name in MASTERS]
 
 
 def test_release_needs_nbgrader(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(assignments, "find_spec", lambda module: None)
-    assert run.main(["--assignments"]) == 1
+    assert cli.main(["--assignments"]) == 1
     assert "pip install -e '.[assignments]'" in capsys.readouterr().err
 
 

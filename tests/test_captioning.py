@@ -4,12 +4,14 @@ import pytest
 import standins
 import torch
 
-from lib import captioning, data, models
+from lib.data.pairs import load_pairs
+from lib.encoders import registry
+from lib.methods import captioning
 
 
 @pytest.fixture(scope="module")
 def coca():
-    return models.load("mini-coca")
+    return registry.load("mini-coca")
 
 
 def naive(model, image):
@@ -27,8 +29,8 @@ def naive(model, image):
 
 
 def test_greedy_captions(coca, monkeypatch):
-    images = data.load_pairs("world", "test", 5)["image"][:]
-    monkeypatch.setattr(models, "BATCH_IMAGES", 3)
+    images = load_pairs("world", "test", 5)["image"][:]
+    monkeypatch.setattr(registry, "BATCH_IMAGES", 3)
     found = list(captioning.greedy_captions(coca, images))
     assert len({text for text, _ in found}) > 1
     for image, (text, chances) in zip(images, found, strict=True):
@@ -38,6 +40,6 @@ def test_greedy_captions(coca, monkeypatch):
 
 
 def test_other_models_write_no_captions(tmp_path):
-    model = models.load(f"local-dir:{standins.tiny_clip(tmp_path / 'model')}")
+    model = registry.load(f"local-dir:{standins.tiny_clip(tmp_path / 'model')}")
     with pytest.raises(ValueError, match="captions need a CoCa"):
         next(captioning.greedy_captions(model, [standins.picture(0)]))

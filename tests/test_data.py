@@ -14,8 +14,14 @@ from huggingface_hub import constants
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import data, paths, profile
-from lib.data import Embeddings, NotAvailable
+from lib import paths, profiles
+from lib.data.judgements import load_judgements
+from lib.data.labelled import LABELLED, class_prompts, load_labelled, load_test_images, same_images
+from lib.data.pairs import PAIRS, load_pairs
+from lib.data.published import PUBLISHED, published_embeddings
+from lib.data.sources import splits
+from lib.encoders.download import NotAvailable
+from lib.encoders.embeddings import Embeddings
 
 
 @pytest.fixture
@@ -42,14 +48,14 @@ def with_rows(monkeypatch, table, name, rows):
 
 @pytest.fixture
 def coco(hub_cache, monkeypatch):
-    source = replace(data.PAIRS["coco"]["test"], rows=7)
-    monkeypatch.setitem(data.PAIRS, "coco", {"test": source})
+    source = replace(PAIRS["coco"]["test"], rows=7)
+    monkeypatch.setitem(PAIRS, "coco", {"test": source})
     standins.write_captioned(snapshot(hub_cache, source), source.table, source.archive, 7)
     return source
 
 
 def test_pairs_have_the_common_columns(coco):
-    pairs = data.load_pairs("coco", "test")
+    pairs = load_pairs("coco", "test")
     assert pairs.column_names == ["image", "image_id", "captions"]
     assert isinstance(pairs.features["image"], Image)
     assert pairs["image_id"][:] == [f"{i:06d}" for i in range(7)]
@@ -61,31 +67,31 @@ def test_pairs_have_the_common_columns(coco):
 
 
 def test_first_rows(coco):
-    assert data.load_pairs("coco", "test", 3)["image_id"][:] == ["000000", "000001", "000002"]
-    assert len(data.load_pairs("coco", "test", 100)) == 7
+    assert load_pairs("coco", "test", 3)["image_id"][:] == ["000000", "000001", "000002"]
+    assert len(load_pairs("coco", "test", 100)) == 7
 
 
 def test_splits_of_one_archive(hub_cache, monkeypatch):
-    source = data.PAIRS["flickr30k"]["val"]
+    source = PAIRS["flickr30k"]["val"]
     folder = snapshot(hub_cache, source)
     standins.write_captioned(folder, source.table, source.archive, 4)
     lines = (folder / source.table).read_text().replace(",test,000001", ",val,000001")
     (folder / source.table).write_text(lines.replace(",test,000003", ",train,000003"))
-    assert data.load_pairs("flickr30k", "val")["image_id"][:] == ["000001"]
-    assert data.load_pairs("flickr30k", "train")["image_id"][:] == ["000003"]
+    assert load_pairs("flickr30k", "val")["image_id"][:] == ["000001"]
+    assert load_pairs("flickr30k", "train")["image_id"][:] == ["000003"]
 
 
 def test_half_a_data_set_is_not_taken(coco, monkeypatch):
-    monkeypatch.setitem(data.PAIRS, "coco", {"test": replace(coco, rows=5_000)})
+    monkeypatch.setitem(PAIRS, "coco", {"test": replace(coco, rows=5_000)})
     with pytest.raises(NotAvailable, match="coco came with 7 rows instead of 5,000"):
-        data.load_pairs("coco", "test")
+        load_pairs("coco", "test")
 
 
 def test_damaged_archive(coco, hub_cache):
     archive = next(hub_cache.rglob(coco.archive))
     archive.write_bytes(archive.read_bytes()[:-50])
     with pytest.raises(NotAvailable, match=r"coco could not be had \(BadZipFile"):
-        data.load_pairs("coco", "test")
+        load_pairs("coco", "test")
 
 
 def test_full_disk(coco, monkeypatch):
@@ -94,23 +100,23 @@ def test_full_disk(coco, monkeypatch):
 
     monkeypatch.setattr(data.Dataset, "from_generator", full)
     with pytest.raises(NotAvailable, match="disk is too full for coco"):
-        data.load_pairs("coco", "test")
+        load_pairs("coco", "test")
 
 
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda: data.load_pairs("cocoo"), "no data set of pairs 'cocoo'.*coco"),
-        (lambda: data.load_pairs("coco", "train"), "no split of coco 'train'.*test"),
-        (lambda: data.load_pairs("flickr30k", "tset"), "no split of flickr30k 'tset'.*test"),
-        (lambda: data.load_pairs("coco", "test", 0), "1 or more, not 0"),
-        (lambda: data.load_labelled("cifar-100"), "no labelled data set 'cifar-100'.*cifar100"),
-        (lambda: data.load_labelled("world-shap"), "'world-shap'.*world-shape"),
-        (lambda: data.load_labelled("imagenet", "train"), "no split of imagenet 'train'.*test"),
-        (lambda: data.load_judgements("flickr8k"), "'flickr8k'.*flickr8k-"),
-        (lambda: data.load_judgements("world-cf", -1), "1 or more, not -1"),
-        (lambda: data.published_embeddings("clipp"), "'clipp'.*clip"),
-        (lambda: data.splits("nothing like it"), "no data set 'nothing like it'"),
+        (lambda: load_pairs("cocoo"), "no data set of pairs 'cocoo'.*coco"),
+        (lambda: load_pairs("coco", "train"), "no split of coco 'train'.*test"),
+        (lambda: load_pairs("flickr30k", "tset"), "no split of flickr30k 'tset'.*test"),
+        (lambda: load_pairs("coco", "test", 0), "1 or more, not 0"),
+        (lambda: load_labelled("cifar-100"), "no labelled data set 'cifar-100'.*cifar100"),
+        (lambda: load_labelled("world-shap"), "'world-shap'.*world-shape"),
+        (lambda: load_labelled("imagenet", "train"), "no split of imagenet 'train'.*test"),
+        (lambda: load_judgements("flickr8k"), "'flickr8k'.*flickr8k-"),
+        (lambda: load_judgements("world-cf", -1), "1 or more, not -1"),
+        (lambda: published_embeddings("clipp"), "'clipp'.*clip"),
+        (lambda: splits("nothing like it"), "no data set 'nothing like it'"),
     ],
 )
 def test_names_that_do_not_exist(call, text):
@@ -121,10 +127,10 @@ def test_names_that_do_not_exist(call, text):
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: data.load_pairs("coco"),
-        lambda: data.load_labelled("cifar100"),
-        lambda: data.load_labelled("pets", "train"),
-        lambda: data.load_labelled("cub"),
+        lambda: load_pairs("coco"),
+        lambda: load_labelled("cifar100"),
+        lambda: load_labelled("pets", "train"),
+        lambda: load_labelled("cub"),
     ],
 )
 def test_offline_without_the_files(hub_cache, call):
@@ -146,12 +152,12 @@ def test_offline_without_the_files(hub_cache, call):
     ],
 )
 def test_parquet(hub_cache, monkeypatch, name, file, image, label):
-    with_rows(monkeypatch, data.LABELLED, name, 5)
-    folder = snapshot(hub_cache, data.LABELLED[name])
+    with_rows(monkeypatch, LABELLED, name, 5)
+    folder = snapshot(hub_cache, LABELLED[name])
     standins.write_parquet(folder / file, 5, image, label, ["aquarium_fish", "bear"])
     other = file.replace("test", "train").replace("validation", "train")
     standins.write_parquet(folder / other, 9, image, label, ["aquarium_fish", "bear"])
-    rows = data.load_labelled(name, "test")
+    rows = load_labelled(name, "test")
     assert rows.column_names == ["image", "image_id", "label"]
     assert isinstance(rows.features["label"], ClassLabel)
     assert rows.features["label"].names == ["aquarium fish", "bear"]
@@ -159,27 +165,27 @@ def test_parquet(hub_cache, monkeypatch, name, file, image, label):
     assert rows["image_id"][:] == [f"{name}-test-{i}" for i in range(5)]
     for i, picture in enumerate(rows["image"]):
         np.testing.assert_array_equal(np.array(picture), np.array(standins.picture(i)))
-    assert len(data.load_labelled(name, "train", 4)) == 4
-    assert data.prompts(name, rows, "a {}") == (["aquarium fish", "bear"], ["a {}"])
-    some, again = (data.load_test_images(name, 3, seed=1)["image_id"][:] for _ in range(2))
-    assert some == again != rows["image_id"][:3] and len(data.load_test_images(name, 9)) == 5
+    assert len(load_labelled(name, "train", 4)) == 4
+    assert class_prompts(name, rows, "a {}") == (["aquarium fish", "bear"], ["a {}"])
+    some, again = (load_test_images(name, 3, seed=1)["image_id"][:] for _ in range(2))
+    assert some == again != rows["image_id"][:3] and len(load_test_images(name, 9)) == 5
 
 
 def test_shards_are_put_together(hub_cache, monkeypatch):
-    with_rows(monkeypatch, data.LABELLED, "cifar10", 6)
-    folder = snapshot(hub_cache, data.LABELLED["cifar10"])
+    with_rows(monkeypatch, LABELLED, "cifar10", 6)
+    folder = snapshot(hub_cache, LABELLED["cifar10"])
     for shard in range(2):
         file = folder / "plain_text" / f"test-0000{shard}-of-00002.parquet"
         standins.write_parquet(file, 3, "img", "label", ["a", "b"])
-    assert data.load_labelled("cifar10")["label"][:] == [0, 1, 0, 0, 1, 0]
+    assert load_labelled("cifar10")["label"][:] == [0, 1, 0, 0, 1, 0]
 
 
 @pytest.mark.parametrize(("name", "kind"), [("pets", "jpeg"), ("imagenet-v2", "webp")])
 def test_tar(hub_cache, monkeypatch, name, kind):
-    with_rows(monkeypatch, data.LABELLED, name, 5)
-    folder = snapshot(hub_cache, data.LABELLED[name])
+    with_rows(monkeypatch, LABELLED, name, 5)
+    folder = snapshot(hub_cache, LABELLED[name])
     standins.write_tar(folder, "test", 5, ["tabby cat", "pug", "beagle"], kind)
-    rows = data.load_labelled(name, "test")
+    rows = load_labelled(name, "test")
     assert rows.column_names == ["image", "image_id", "label"]
     assert rows.features["label"].names == ["tabby cat", "pug", "beagle"]
     assert rows["label"][:] == [0, 2, 1, 1, 0]  # shard 0 has rows 0, 2, 4; shard 1 has 1, 3
@@ -187,48 +193,48 @@ def test_tar(hub_cache, monkeypatch, name, kind):
 
 
 def test_columns_that_are_not_there(hub_cache, monkeypatch):
-    folder = snapshot(hub_cache, data.LABELLED["birdsnap"])
+    folder = snapshot(hub_cache, LABELLED["birdsnap"])
     file = folder / "data" / "test-00000-of-00001.parquet"
     standins.write_parquet(file, 2, "image", "species", ["a", "b"])
     with pytest.raises(NotAvailable, match="'common'; it has image, species, extra"):
-        data.load_labelled("birdsnap")
+        load_labelled("birdsnap")
 
 
 def test_classes_without_names(hub_cache, monkeypatch):
-    folder = snapshot(hub_cache, data.LABELLED["cars"])
+    folder = snapshot(hub_cache, LABELLED["cars"])
     file = folder / "data" / "test-00000-of-00001.parquet"
     file.parent.mkdir()
     images = [{"bytes": standins.encoded(0), "path": None}]
     rows = Dataset.from_dict({"image": images, "label": [3]}).cast_column("image", Image())
     rows.to_parquet(file)
     with pytest.raises(NotAvailable, match="does not say what its classes are called"):
-        data.load_labelled("cars")
+        load_labelled("cars")
 
 
 def test_damaged_parquet(hub_cache):
-    folder = snapshot(hub_cache, data.LABELLED["cars"])
+    folder = snapshot(hub_cache, LABELLED["cars"])
     (folder / "data").mkdir()
     (folder / "data" / "test-00000-of-00001.parquet").write_bytes(b"PAR1 and then nothing")
     with pytest.raises(NotAvailable, match="could not be had") as caught:
-        data.load_labelled("cars")
+        load_labelled("cars")
     assert "\n" not in str(caught.value)
 
 
 def test_every_public_set_is_pinned_or_says_so():
-    entries = [source for splits in data.PAIRS.values() for source in splits.values()]
-    entries += list(data.LABELLED.values())
+    entries = [source for splits in PAIRS.values() for source in splits.values()]
+    entries += list(LABELLED.values())
     for source in entries:
         assert source.revision is None or len(bytes.fromhex(source.revision)) == 20
-    assert [key for key, value in data.LABELLED.items() if value.revision is None] == ["cub"]
+    assert [key for key, value in LABELLED.items() if value.revision is None] == ["cub"]
 
 
-@pytest.mark.parametrize("name", profile.available())
+@pytest.mark.parametrize("name", profiles.available())
 def test_profiles_name_data_sets_that_exist(name):
-    p = profile.load(name)
+    p = profiles.load(name)
     for pairs in filter(None, [p.pairs, p.pairs_2, *p.targets]):
-        assert "test" in data.splits(pairs)
+        assert "test" in splits(pairs)
     for labelled in p.labelled.values():
-        assert "test" in data.splits(labelled)
+        assert "test" in splits(labelled)
     assert set(p.judgements.values()) <= {"world-expert", "world-cf", *data.JUDGED}
 
 
@@ -242,7 +248,7 @@ def flickr8k(hub_cache, tmp_path, monkeypatch):
 
 
 def test_expert_judgements(flickr8k):
-    rows = data.load_judgements("flickr8k-expert")
+    rows = load_judgements("flickr8k-expert")
     assert set(rows.column_names) == {
         *("image", "image_id", "caption", "references", "ratings", "rating")
     }
@@ -252,18 +258,18 @@ def test_expert_judgements(flickr8k):
     assert rows[1]["ratings"] == [3, 3, 3] and rows[1]["image_id"] == "0"
     assert rows[0]["references"] == standins.captions(0)
     assert rows[0]["image"].size == (24, 24)
-    assert set(data.load_judgements("flickr8k-expert", 2)["image_id"][:]) == {"0", "1"}
+    assert set(load_judgements("flickr8k-expert", 2)["image_id"][:]) == {"0", "1"}
 
 
 def test_crowd_judgements(flickr8k):
-    rows = data.load_judgements("flickr8k-cf")
+    rows = load_judgements("flickr8k-cf")
     assert len(rows) == 3  # the judgement that is not a number is left out
     assert rows["ratings"][:] == [[0.25]] * 3 and rows["image_id"][:] == ["0", "1", "2"]
 
 
 def test_judgements_are_not_here(hub_cache):
     with pytest.raises(NotAvailable, match=r"download.py .* MODALITY_GAP_DATA .*flickr8k.json\.$"):
-        data.load_judgements("flickr8k-expert")
+        load_judgements("flickr8k-expert")
 
 
 # --- the embedded world -------------------------------------------------------------------------
@@ -271,7 +277,7 @@ def test_judgements_are_not_here(hub_cache):
 
 def test_world_is_asked_by_its_own_names(monkeypatch):
     """Names and sizes only: what the world draws is tested elsewhere."""
-    world = types.ModuleType("lib.world")
+    world = types.ModuleType("mini.world")
     world.SPLITS = {"train": (0, 100, {}), "test": (2, 10, {}), "heldout_train": (4, 60, {})}
     world.LABELLED_SPLITS = {"test": (12, 20, {}), "ink": (17, 20, {})}
     world.LABEL_SETS = {"shape": ("shape",), "shape-colour": ("colour", "shape")}
@@ -279,39 +285,39 @@ def test_world_is_asked_by_its_own_names(monkeypatch):
     world.pairs = lambda *asked: ("pairs", *asked)
     world.labelled = lambda *asked: ("labelled", *asked)
     world.judgements = lambda *asked: ("judgements", *asked)
-    monkeypatch.setitem(sys.modules, "lib.world", world)
-    monkeypatch.setattr("lib.world", world, raising=False)
-    assert data.load_pairs("world", "train", 7) == ("pairs", "train", 7)
-    assert data.load_pairs("world", "test", 50) == ("pairs", "test", 10)
-    assert data.load_pairs("world") == ("pairs", "test", None)
-    assert data.load_pairs("world-heldout", "train", 99) == ("pairs", "heldout_train", 60)
-    assert data.splits("world-heldout") == ("train", "test")
-    assert data.load_labelled("world-shape-colour", "ink", 99) == (
+    monkeypatch.setitem(sys.modules, "mini.world", world)
+    monkeypatch.setattr("mini.world", world, raising=False)
+    assert load_pairs("world", "train", 7) == ("pairs", "train", 7)
+    assert load_pairs("world", "test", 50) == ("pairs", "test", 10)
+    assert load_pairs("world") == ("pairs", "test", None)
+    assert load_pairs("world-heldout", "train", 99) == ("pairs", "heldout_train", 60)
+    assert splits("world-heldout") == ("train", "test")
+    assert load_labelled("world-shape-colour", "ink", 99) == (
         *("labelled", "shape-colour", "ink", 20),
     )
-    assert data.load_test_images("world-shape", 9) == ("labelled", "shape", "test", 9)
-    assert data.load_judgements("world-cf", 4) == ("judgements", "cf", 4)
-    assert data.splits("world") == ("train", "test", "heldout_train")
-    assert data.splits("world-shape") == ("test", "ink")
+    assert load_test_images("world-shape", 9) == ("labelled", "shape", "test", 9)
+    assert load_judgements("world-cf", 4) == ("judgements", "cf", 4)
+    assert splits("world") == ("train", "test", "heldout_train")
+    assert splits("world-shape") == ("test", "ink")
     with pytest.raises(ValueError, match=r"no split of world 'tset'.*test"):
-        data.load_pairs("world", "tset")
+        load_pairs("world", "tset")
 
 
 def test_label_sets_of_the_same_images_stand_together():
-    shape, colour = (data.load_labelled(f"world-{key}", "test", 3) for key in ("shape", "colour"))
+    shape, colour = (load_labelled(f"world-{key}", "test", 3) for key in ("shape", "colour"))
     sets = {"shape": shape, "others": shape.select([2, 1, 0]), "colour": colour}
-    assert data.same_images(sets) == [["shape", "colour"], ["others"]]
+    assert same_images(sets) == [["shape", "colour"], ["others"]]
 
 
 def test_world_has_the_common_columns():
-    pairs = data.load_pairs("world", "test", 2)
+    pairs = load_pairs("world", "test", 2)
     assert {"image", "image_id", "captions", "long_caption"} <= set(pairs.column_names)
-    labelled = data.load_labelled("world-colour", "test", 2)
+    labelled = load_labelled("world-colour", "test", 2)
     assert set(labelled.column_names) == {"image", "image_id", "label"}
-    phrases, templates = data.prompts("world-colour", labelled)
+    phrases, templates = class_prompts("world-colour", labelled)
     assert len(phrases) == labelled.features["label"].num_classes and len(templates) > 1
     assert isinstance(labelled.features["label"], ClassLabel)
-    judged = data.load_judgements("world-expert", 1)
+    judged = load_judgements("world-expert", 1)
     assert {"caption", "references", "ratings", "rating"} <= set(judged.column_names)
 
 
@@ -325,7 +331,7 @@ def published(hub_cache, tmp_path, monkeypatch):
     file = tmp_path / "own" / "mind_the_gap" / "features_clip.npy"
     file.parent.mkdir(parents=True)
     np.save(file, both)
-    monkeypatch.setitem(data.PUBLISHED, "clip", hashlib.sha256(file.read_bytes()).hexdigest())
+    monkeypatch.setitem(PUBLISHED, "clip", hashlib.sha256(file.read_bytes()).hexdigest())
     monkeypatch.setenv("MODALITY_GAP_DATA", str(tmp_path / "own"))
     return both, file
 
@@ -334,7 +340,7 @@ def test_published_embeddings(published, monkeypatch):
     both, file = published
     for folder in (file.parent.parent, file.parent):
         monkeypatch.setenv("MODALITY_GAP_DATA", str(folder))
-        found = data.published_embeddings("clip")
+        found = published_embeddings("clip")
         assert found.image.dtype == found.text.dtype == torch.float32
         np.testing.assert_array_equal(found.image, both[0])
         np.testing.assert_array_equal(found.text, both[1])
@@ -344,22 +350,22 @@ def test_published_embeddings(published, monkeypatch):
 def test_changed_file_is_refused(published):
     np.save(published[1], published[0] + 1)
     with pytest.raises(NotAvailable, match="not the published file: its SHA-256 differs"):
-        data.published_embeddings("clip")
+        published_embeddings("clip")
 
 
 def test_pickled_file_is_refused(published, monkeypatch):
     np.save(published[1], np.array([{}, {}], dtype=object), allow_pickle=True)
     digest = hashlib.sha256(published[1].read_bytes()).hexdigest()
-    monkeypatch.setitem(data.PUBLISHED, "clip", digest)
+    monkeypatch.setitem(PUBLISHED, "clip", digest)
     with pytest.raises(ValueError, match="allow_pickle=False"):
-        data.published_embeddings("clip")
+        published_embeddings("clip")
 
 
 def test_published_embeddings_offline(hub_cache):
     with pytest.raises(
         NotAvailable, match=r"HF_HUB_OFFLINE is set.*MODALITY_GAP_DATA.*holds it\.$"
     ):
-        data.published_embeddings("clip")
+        published_embeddings("clip")
 
 
 def test_published_embeddings_are_asked_for_once(hub_cache, monkeypatch):
@@ -373,7 +379,7 @@ def test_published_embeddings_are_asked_for_once(hub_cache, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(data.pooch.HTTPDownloader, "__call__", unreachable)
     with pytest.raises(NotAvailable, match=r"there is no network.*MODALITY_GAP_DATA"):
-        data.published_embeddings("videoclip")
+        published_embeddings("videoclip")
     assert len(tries) == 1 and tries[0].endswith("Figure_1_Modality_Gap/features_videoclip.npy")
 
 
@@ -392,17 +398,17 @@ def test_downloaded_file_is_checked_and_kept(published, monkeypatch):
     monkeypatch.setattr(data.pooch.HTTPDownloader, "__call__", server)
     served = [content[:-4]]
     with pytest.raises(NotAvailable, match=r"download of features_clip.npy is damaged"):
-        data.published_embeddings("clip")
+        published_embeddings("clip")
     served = [content]
     for _ in range(2):
-        np.testing.assert_array_equal(data.published_embeddings("clip").image, both[0])
+        np.testing.assert_array_equal(published_embeddings("clip").image, both[0])
 
 
 def test_hashes_are_the_published_ones():
     """Known by heart from the authors' commit; a slip here would refuse the real files."""
-    assert data.PUBLISHED["clip"].startswith("7227280a")
-    assert len(data.PUBLISHED) == 8
-    assert {len(bytes.fromhex(value)) for value in data.PUBLISHED.values()} == {32}
+    assert PUBLISHED["clip"].startswith("7227280a")
+    assert len(PUBLISHED) == 8
+    assert {len(bytes.fromhex(value)) for value in PUBLISHED.values()} == {32}
 
 
 # --- embeddings ---------------------------------------------------------------------------------

@@ -9,15 +9,17 @@ import standins
 import torch
 from datasets import Dataset
 
-from lib import cache as store
-from lib import embed as module
-from lib import models, paths
-from lib.embed import Embeddings, embed, embed_images, embed_texts
+from lib import files as store
+from lib.encoders import towers
+from lib.encoders import embeddings as module
+from lib import paths
+from lib.encoders import registry
+from lib.encoders.embeddings import Embeddings, embed, embed_images, embed_texts
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    return models.load(f"local-dir:{standins.tiny_clip(tmp_path_factory.mktemp('tiny'))}")
+    return registry.load(f"local-dir:{standins.tiny_clip(tmp_path_factory.mktemp('tiny'))}")
 
 
 @pytest.fixture
@@ -30,13 +32,13 @@ def cache(tmp_path, monkeypatch):
 def calls(monkeypatch):
     """How many images and texts were really encoded."""
     counts = {"image": 0, "text": 0}
-    inner = models.Model._encode
+    inner = towers.Model._encode
 
     def counted(self, items, kind, size, encode):
         counts[kind] += len(items)
         return inner(self, items, kind, size, encode)
 
-    monkeypatch.setattr(models.Model, "_encode", counted)
+    monkeypatch.setattr(towers.Model, "_encode", counted)
     return counts
 
 
@@ -108,7 +110,7 @@ def test_format_of_the_data_set_plays_no_part(tiny, cache):
 
 
 def test_two_models_do_not_share(tiny, cache, tmp_path):
-    other = models.load(f"local-dir:{standins.tiny_clip(tmp_path / 'other', seed=1)}")
+    other = registry.load(f"local-dir:{standins.tiny_clip(tmp_path / 'other', seed=1)}")
     x, y = (embed_texts(model, ["a red circle"]) for model in (tiny, other))
     assert not torch.allclose(x, y) and len(files(cache, "safetensors")) == 2
 
@@ -144,7 +146,7 @@ def test_damage_is_noticed_and_mended(tiny, cache, calls, caplog, kind):
     (data,), (sidecar,) = files(cache, "safetensors"), files(cache, "json")
     whole = data.read_bytes(), sidecar.read_bytes()
     DAMAGE[kind](data, sidecar)
-    with caplog.at_level(logging.WARNING, logger="lib.cache"):
+    with caplog.at_level(logging.WARNING, logger="lib.files"):
         assert torch.equal(embed_texts(tiny, texts), first)
     assert "damaged" in caplog.text and "computing it again" in caplog.text
     assert (data.read_bytes(), sidecar.read_bytes()) == whole
@@ -167,7 +169,7 @@ def test_interrupted_writing_leaves_nothing(tiny, cache, monkeypatch, caplog):
 
 
 def test_embeddings_that_are_not_finite_are_not_kept(cache, tmp_path):
-    broken = models.load(f"local-dir:{standins.tiny_clip(tmp_path / 'broken')}")
+    broken = registry.load(f"local-dir:{standins.tiny_clip(tmp_path / 'broken')}")
     broken.clip.text_projection.data[:] = float("nan")
     with pytest.raises(ValueError, match="no finite embedding"):
         embed_texts(broken, ["a star"])
@@ -177,11 +179,11 @@ def test_embeddings_that_are_not_finite_are_not_kept(cache, tmp_path):
 @pytest.fixture
 def prepared(monkeypatch):
     """Sizes of the batches that are decoded and preprocessed, four images at a time."""
-    sizes, inner = [], models.Model.pixels
-    monkeypatch.setattr(models, "BATCH_IMAGES", 4)
+    sizes, inner = [], towers.Model.pixels
+    monkeypatch.setattr(registry, "BATCH_IMAGES", 4)
     monkeypatch.setattr(module, "_kept", {})
     monkeypatch.setattr(
-        models.Model, "pixels", lambda self, some: sizes.append(len(some)) or inner(self, some)
+        towers.Model, "pixels", lambda self, some: sizes.append(len(some)) or inner(self, some)
     )
     return sizes
 
@@ -195,7 +197,7 @@ def test_images_are_decoded_a_batch_at_a_time(tiny, cache, prepared):
 
 def test_models_with_the_same_preprocessing_share_the_pixels(tiny, cache, prepared, tmp_path):
     embed_images(tiny, standins.pairs(10))
-    other = models.load(f"local-dir:{standins.tiny_clip(tmp_path / 'other', seed=1)}")
+    other = registry.load(f"local-dir:{standins.tiny_clip(tmp_path / 'other', seed=1)}")
     found = embed_images(other, standins.pairs(10))
     assert prepared == [4, 4, 2]
     direct = other.encode_image([standins.picture(i) for i in range(10)])
@@ -205,10 +207,10 @@ def test_models_with_the_same_preprocessing_share_the_pixels(tiny, cache, prepar
 def test_other_preprocessing_makes_its_own_pixels(tiny, cache, prepared, tmp_path):
     embed_images(tiny, standins.pairs(3))
     folder = standins.tiny_clip(tmp_path / "other")
-    config = json.loads((folder / models.CONFIG).read_text())
+    config = json.loads((folder / registry.CONFIG).read_text())
     config["preprocess_cfg"]["mean"] = [0.1, 0.1, 0.1]
-    (folder / models.CONFIG).write_text(json.dumps(config))
-    other = models.load(f"local-dir:{folder}")
+    (folder / registry.CONFIG).write_text(json.dumps(config))
+    other = registry.load(f"local-dir:{folder}")
     found = embed_images(other, standins.pairs(3))
     assert prepared == [3, 3]
     torch.testing.assert_close(found, other.encode_image([standins.picture(i) for i in range(3)]))
@@ -224,7 +226,7 @@ def test_pixels_are_kept_within_bounds(tiny, cache, prepared, monkeypatch):
 def test_nothing_is_built_where_all_is_kept(tiny, cache):
     """A model that only reads its embeddings from the disk never imports open_clip."""
     embed(tiny, standins.pairs(3))
-    again = models.load(tiny.name)
+    again = registry.load(tiny.name)
     embed(again, standins.pairs(3))
     assert "_parts" in vars(tiny) and "_parts" not in vars(again)
 
@@ -266,9 +268,9 @@ def tiny_profile(tmp_path, monkeypatch, cache):
     (tmp_path / "profiles" / "tiny.yaml").write_text(PROFILE)
     monkeypatch.setattr(paths, "PROFILES", tmp_path / "profiles")
     folder = standins.tiny_clip(tmp_path / "mini-clip")
-    monkeypatch.setitem(models.REGISTRY, "mini-clip", models.Spec(folder=folder))
-    absent = models.Spec(folder=tmp_path / "mini-rn")
-    monkeypatch.setitem(models.REGISTRY, "mini-rn", absent)
+    monkeypatch.setitem(registry.REGISTRY, "mini-clip", registry.Spec(folder=folder))
+    absent = registry.Spec(folder=tmp_path / "mini-rn")
+    monkeypatch.setitem(registry.REGISTRY, "mini-rn", absent)
     world = module.data._world()
     few = {name: (number, 5, options) for name, (number, _, options) in world.SPLITS.items()}
     monkeypatch.setattr(world, "SPLITS", few)
@@ -288,7 +290,7 @@ def test_command_encodes_the_standard_sets(tiny_profile, cache, calls, capsys):
     assert "flickr30k test left out. nlphuji/flickr_1k" in printed
     # The two label sets show the same pictures, so these are encoded once: 3 + 4 + 6.
     assert calls == {"image": 13, "text": 35}
-    model = models.load("mini-clip")
+    model = registry.load("mini-clip")
     embed(model, module.data.load_pairs("world", "test", 3))
     embed_images(model, module.data.load_labelled("world-colour", "test"))
     assert calls == {"image": 13, "text": 35}

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from tiny_project import Project
 
-from lib import environment, paths
+from lib import paths
+from workflow import environment
 
 BASE = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"  # without packages
 NOWHERE = "http://127.0.0.1:9/simple"

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy.stats import ortho_group
 from sklearn.linear_model import LinearRegression
 
-from lib import gap, posthoc, retrieval, stats
+from lib.measures import bootstrap, gap, retrieval
+from lib.methods import standardise
 
 quick = settings(max_examples=15, deadline=None)
 seeds = st.integers(0, 2**20)
@@ -36,7 +37,7 @@ def unit(x):
 def test_the_interval_of_a_centroid_distance_is_that_of_a_bootstrap(seed, n, d):
     x, y = cloud(n, d, seed, 1), cloud(n, d, seed + 1, -1)
     found = gap.centroid_distance_interval(x, y, 50, 3)
-    expected = stats.bootstrap(lambda i: gap.centroid_distance(x[i], y[i]), n, 50, 3)
+    expected = bootstrap.interval(lambda i: gap.centroid_distance(x[i], y[i]), n, 50, 3)
     assert (found.value, found.low, found.high) == pytest.approx(
         (expected.value, expected.low, expected.high), rel=1e-9, abs=1e-12
     )
@@ -146,7 +147,7 @@ def test_linear_separability_of_nothing_depends_on_n_and_d():
     """Gaussian points, 1,000 + 1,000 in 512 dimensions: 0.615 as drawn, 0.481 once centred."""
     x, y = cloud(1000, 512, 0), cloud(1000, 512, 1)
     assert gap.linear_separability(x, y) == pytest.approx(0.615, abs=0.06)
-    standardiser = posthoc.Standardiser.fit(x, y)
+    standardiser = standardise.Standardiser.fit(x, y)
     centred = gap.linear_separability(standardiser.image(x), standardiser.text(y))
     assert centred == pytest.approx(0.481, abs=0.06)
     many = gap.linear_separability(cloud(4000, 4, 0), cloud(4000, 4, 1))
@@ -371,7 +372,7 @@ def real():
 def test_known_numbers_of_real_clip(real):
     """Means over all 500 pairs (fitted on the test set, as the paper does), R@1 among the 500."""
     x, y = real
-    standardiser = posthoc.Standardiser.fit(x, y)
+    standardiser = standardise.Standardiser.fit(x, y)
     after = standardiser.image(x), standardiser.text(y)
     assert gap.centroid_distance(x, y) == pytest.approx(0.851, abs=5e-4)
     assert gap.severity(gap.centroid_distance(x, y)) == "severe"

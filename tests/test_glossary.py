@@ -52,4 +52,4 @@ def test_what_computes_it_exists(term):
 
 def test_a_wrong_name_is_found():
     with pytest.raises(AttributeError):
-        named("lib.gap.no_such_measure")
+        named("lib.measures.gap.no_such_measure")

@@ -15,7 +15,9 @@ import standins
 import torch
 from torch.nn import functional
 
-from lib import inversion, models, paths
+from lib import paths
+from lib.encoders import registry, towers
+from lib.methods import inversion
 
 N = 16
 TEXT = standins.TOWER | {"layers": 3, "context_length": standins.CONTEXT}
@@ -44,7 +46,7 @@ TOWERS = {
 def make(tmp_path_factory):
     made = {}
 
-    def of(kind: str) -> models.Model:
+    def of(kind: str) -> towers.Model:
         if kind not in made:
             folder = tmp_path_factory.mktemp("tower")
             if kind == "siglip":
@@ -56,7 +58,7 @@ def make(tmp_path_factory):
                 options["text_cfg"] = text | options.get("text_cfg", {})
                 options["vision_cfg"] = VISION | options.get("vision_cfg", {})
                 standins.save(folder, {"embed_dim": 8} | options, seed=0)
-            made[kind] = models.load(f"local-dir:{folder}")
+            made[kind] = registry.load(f"local-dir:{folder}")
         return made[kind]
 
     yield of
@@ -198,7 +200,7 @@ def test_visual_inversion_is_the_papers(make, kind, tokens):
 @pytest.mark.parametrize("method", ["oti", "ovi"])
 def test_a_trained_model_and_the_shared_architecture(method):
     for name in ("mini-clip", "mini-shared"):
-        model, target = models.load(name), embeddings(N, 128)
+        model, target = registry.load(name), embeddings(N, 128)
         begin = start(N, 1, 96)
         search = getattr(inversion, method)
         found = search(model, target, start=begin, steps=20, dtype=torch.float64)
@@ -263,7 +265,7 @@ def test_snapshots_are_runs_that_end_there(make):
 
 def test_the_model_s_last_normalisation_counts(make):
     model = make("clip")
-    layers = models.normalisation("batch", 8)
+    layers = registry.normalisation("batch", 8)
     with torch.no_grad():
         layers["text"].running_mean.copy_(torch.linspace(-0.3, 0.3, 8))
     layers = layers.eval().requires_grad_(False)
@@ -428,14 +430,14 @@ def test_bad_arguments_of_visual_inversion(make):
 
 def test_models_without_the_tower():
     with pytest.raises(ValueError, match=r"mini-rn: visual inversion needs .* ModifiedResNet"):
-        inversion.ovi(models.load("mini-rn"), embeddings(2, 128))
+        inversion.ovi(registry.load("mini-rn"), embeddings(2, 128))
 
 
 def test_a_text_encoder_with_a_class_token(tmp_path):
     size = standins.word_tokenizer(tmp_path)
     text = TEXT | {"vocab_size": size, "hf_tokenizer_name": "own", "embed_cls": True}
     config = {"embed_dim": 8, "custom_text": True, "text_cfg": text, "vision_cfg": VISION}
-    model = models.load(f"local-dir:{standins.save(tmp_path, config, seed=0)}")
+    model = registry.load(f"local-dir:{standins.save(tmp_path, config, seed=0)}")
     with pytest.raises(ValueError, match="without a class token"):
         inversion.oti(model, embeddings())
 
@@ -444,7 +446,7 @@ def test_pooling_that_sees_nothing(tmp_path):
     size = standins.word_tokenizer(tmp_path)
     text = TEXT | {"vocab_size": size, "hf_tokenizer_name": "own", "pool_type": "first"}
     config = {"embed_dim": 8, "custom_text": True, "text_cfg": text, "vision_cfg": VISION}
-    model = models.load(f"local-dir:{standins.save(tmp_path, config, seed=0)}")
+    model = registry.load(f"local-dir:{standins.save(tmp_path, config, seed=0)}")
     with pytest.raises(ValueError, match="sees no pseudo-tokens"):
         inversion.oti(model, embeddings(), template=SENTENCE)
 
@@ -454,7 +456,7 @@ def test_pooling_that_sees_nothing(tmp_path):
 
 @pytest.mark.parametrize("template", [inversion.TEMPLATE, "{} in a photo"])
 def test_text_encoder_is_what_oti_inverts(tmp_path, template):
-    model = models.load(f"local-dir:{standins.tiny_clip(tmp_path / 'model')}")
+    model = registry.load(f"local-dir:{standins.tiny_clip(tmp_path / 'model')}")
     target = functional.normalize(torch.randn(3, 8, generator=torch.manual_seed(0)), dim=-1)
     found = inversion.oti(model, target, tokens=2, steps=3, template=template)
     encode = inversion.text_encoder(model, tokens=2, template=template)
@@ -468,7 +470,7 @@ def test_text_encoder_is_what_oti_inverts(tmp_path, template):
 @pytest.mark.parametrize("side", ["text", "image"])
 def test_embeddings_lie_in_what_is_reachable(tmp_path, side):
     """The projection of an embedding is itself; that of anything else is the nearest point."""
-    model = models.load(f"local-dir:{standins.tiny_clip(tmp_path / 'model', embed_dim=40)}")
+    model = registry.load(f"local-dir:{standins.tiny_clip(tmp_path / 'model', embed_dim=40)}")
     basis = inversion.reachable(model, side)
     width = standins.TOWER["width"] if side == "text" else standins.VISION["width"]
     assert basis.shape == (width, 40) and width < 40
@@ -486,7 +488,7 @@ def test_embeddings_lie_in_what_is_reachable(tmp_path, side):
 
 
 def test_nothing_is_known_to_be_out_of_reach_without_a_last_map(tmp_path):
-    model = models.load(f"local-dir:{standins.tiny_clip(tmp_path / 'model')}")
+    model = registry.load(f"local-dir:{standins.tiny_clip(tmp_path / 'model')}")
     model.clip.visual.proj = None
     assert torch.equal(inversion.reachable(model, "image"), torch.eye(8))
     with pytest.raises(ValueError, match='side must be "text" or "image"'):

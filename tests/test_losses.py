@@ -5,8 +5,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lib import gap, losses
-from lib.losses import clip_loss
+from lib.measures import gap
+from lib.methods import losses
+from lib.methods.losses import clip_loss
 
 
 def unit(n, d, seed):

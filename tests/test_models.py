@@ -16,8 +16,10 @@ from safetensors.torch import load_file
 from torch.nn import functional
 from torchvision import transforms
 
-from lib import data, hub, models, paths, profile
-from lib.models import CONFIG, PICKLE, WEIGHTS, NotAvailable, Spec
+from lib import paths, profiles
+from lib.data.labelled import LABELLED
+from lib.encoders import download, registry, towers
+from lib.encoders.registry import CONFIG, NotAvailable, PICKLE, Spec, WEIGHTS
 
 TEXTS = ["a red circle .", "the blue star on a green square .", "zebra"]
 
@@ -38,7 +40,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(folder):
-    return models.load(f"local-dir:{folder}")
+    return registry.load(f"local-dir:{folder}")
 
 
 def edit(folder, target, change):
@@ -86,8 +88,8 @@ def test_embeddings_are_unit_vectors_on_the_cpu(model):
 def test_batches_do_not_show(model, monkeypatch):
     images, texts = [standins.picture(i) for i in range(7)], TEXTS * 3
     whole = model.encode_image(images), model.encode_text(texts)
-    monkeypatch.setattr(models, "BATCH_IMAGES", 3)
-    monkeypatch.setattr(models, "BATCH_TEXTS", 4)
+    monkeypatch.setattr(registry, "BATCH_IMAGES", 3)
+    monkeypatch.setattr(registry, "BATCH_TEXTS", 4)
     torch.testing.assert_close((model.encode_image(images), model.encode_text(texts)), whole)
 
 
@@ -118,7 +120,7 @@ def test_nothing_to_encode(model, nothing):
 
 
 def test_not_finite(folder, monkeypatch):
-    broken = models.load(f"local-dir:{folder}")
+    broken = registry.load(f"local-dir:{folder}")
     broken.clip.text_projection.data[:] = float("nan")
     with pytest.raises(ValueError, match="no finite embedding of text 0"):
         broken.encode_text(TEXTS)
@@ -126,7 +128,7 @@ def test_not_finite(folder, monkeypatch):
 
 def test_fingerprint_follows_what_embeddings_depend_on(folder, tmp_path):
     def fingerprint(path):
-        return models.load(f"local-dir:{path}").fingerprint
+        return registry.load(f"local-dir:{path}").fingerprint
 
     first = fingerprint(folder)
     assert re.fullmatch("[0-9a-f]{64}", first)
@@ -152,20 +154,20 @@ def test_fingerprint_follows_what_embeddings_depend_on(folder, tmp_path):
 )
 def test_unknown_name(name, near):
     with pytest.raises(ValueError, match=rf"no model '{name}'.*{near}"):
-        models.load(name)
+        registry.load(name)
 
 
 def test_model_that_was_not_trained(tmp_path, monkeypatch):
-    monkeypatch.setitem(models.REGISTRY, "mini-clip", Spec(folder=tmp_path / "mini-clip"))
+    monkeypatch.setitem(registry.REGISTRY, "mini-clip", Spec(folder=tmp_path / "mini-clip"))
     with pytest.raises(NotAvailable, match=r"`./run_all.sh --retrain mini-clip`\.$"):
-        models.load("mini-clip")
+        registry.load("mini-clip")
 
 
 def test_registered_folder(folder, monkeypatch):
-    monkeypatch.setitem(models.REGISTRY, "mini-clip", Spec(folder=folder))
-    loaded = models.load("mini-clip")
+    monkeypatch.setitem(registry.REGISTRY, "mini-clip", Spec(folder=folder))
+    loaded = registry.load("mini-clip")
     assert loaded.name == "mini-clip"
-    assert loaded.fingerprint == models.load(f"local-dir:{folder}").fingerprint
+    assert loaded.fingerprint == registry.load(f"local-dir:{folder}").fingerprint
 
 
 def test_folder_without_weights(folder, tmp_path):
@@ -173,25 +175,25 @@ def test_folder_without_weights(folder, tmp_path):
     torch.save(load_file(other / WEIGHTS), other / PICKLE)
     (other / WEIGHTS).unlink()
     with pytest.raises(ValueError, match=f"must hold {CONFIG} and {WEIGHTS}"):
-        models.load(f"local-dir:{other}")
+        registry.load(f"local-dir:{other}")
 
 
 def test_preprocessing_must_be_said(folder, tmp_path):
     other = edit(folder, tmp_path / "silent", lambda config: config.pop("preprocess_cfg"))
     with pytest.raises(ValueError, match="preprocess_cfg with mean, std"):
-        models.load(f"local-dir:{other}")
+        registry.load(f"local-dir:{other}")
 
 
 def test_truncated_weights(folder, tmp_path):
     other = shutil.copytree(folder, tmp_path / "cut")
     (other / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-100])
     with pytest.raises(ValueError, match="damaged or do not fit"):
-        models.load(f"local-dir:{other}")
+        registry.load(f"local-dir:{other}")
 
 
 def test_weights_of_another_width(folder, tmp_path):
     other = edit(folder, tmp_path / "wide", lambda c: c["model_cfg"].update(embed_dim=16))
-    loaded = models.load(f"local-dir:{other}")
+    loaded = registry.load(f"local-dir:{other}")
     with pytest.raises(ValueError, match="do not fit each other") as caught:
         loaded.encode_text(TEXTS)
     assert "\n" not in str(caught.value)
@@ -200,7 +202,7 @@ def test_weights_of_another_width(folder, tmp_path):
 def test_tokenizer_is_missing(folder, tmp_path):
     other = shutil.copytree(folder, tmp_path / "mute")
     (other / "tokenizer.json").unlink()
-    loaded = models.load(f"local-dir:{other}")
+    loaded = registry.load(f"local-dir:{other}")
     with pytest.raises(ValueError, match="tokenizer's files"):
         loaded.encode_text(TEXTS)
 
@@ -219,7 +221,7 @@ PUBLIC = {
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_public_models_are_pinned(name):
-    spec = models.REGISTRY[name]
+    spec = registry.REGISTRY[name]
     assert spec.repo == PUBLIC[name]
     assert re.fullmatch("[0-9a-f]{40}", spec.revision)
     built_in = open_clip.get_model_config(spec.arch)
@@ -235,17 +237,17 @@ def test_public_models_are_pinned(name):
     ],
 )
 def test_public_model_from_an_offline_cache(hub_cache, name, make, options):
-    spec = models.REGISTRY[name]
+    spec = registry.REGISTRY[name]
     snapshot = make(standins.put_in_hub(hub_cache, spec.repo, spec.revision), **options)
-    loaded = models.load(name)
+    loaded = registry.load(name)
     assert loaded.encode_text(TEXTS).shape == (3, 8)
     assert loaded.encode_image([standins.picture(0)]).shape == (1, 8)
-    assert loaded.fingerprint == models.load(f"local-dir:{snapshot}").fingerprint
+    assert loaded.fingerprint == registry.load(f"local-dir:{snapshot}").fingerprint
 
 
 def test_siglip_tokens(tmp_path):
     """Lower case, no punctuation, then the end token up to the end: what the model was taught."""
-    loaded = models.load(f"local-dir:{standins.tiny_siglip(tmp_path / 'siglip')}")
+    loaded = registry.load(f"local-dir:{standins.tiny_siglip(tmp_path / 'siglip')}")
     tokens = loaded.tokenizer(["A red, circle."])[0].tolist()
     assert tokens == [4, 5, 8] + [1] * (standins.CONTEXT - 3)
 
@@ -254,24 +256,24 @@ def test_siglip_tokens(tmp_path):
     ("name", "options"), [("openai-vit-b-32", {}), ("datacomp-vit-b-32", {"quick_gelu": True})]
 )
 def test_wrong_activation_is_refused(hub_cache, name, options):
-    spec = models.REGISTRY[name]
+    spec = registry.REGISTRY[name]
     standins.tiny_openai(standins.put_in_hub(hub_cache, spec.repo, spec.revision), **options)
     with pytest.raises(ValueError, match="quick_gelu"):
-        models.load(name)
+        registry.load(name)
 
 
-@pytest.mark.parametrize("name", profile.available())
+@pytest.mark.parametrize("name", profiles.available())
 def test_profiles_name_models_that_exist(name):
-    p = profile.load(name)
-    assert {*p.models.values(), *p.also} <= set(models.REGISTRY)
+    p = profiles.load(name)
+    assert {*p.models.values(), *p.also} <= set(registry.REGISTRY)
 
 
 def test_environment_variables_alone_are_enough(tmp_path):
     """In a fresh process: HF_HOME names the cache, HF_HUB_OFFLINE=1 keeps the network out."""
-    source = data.LABELLED["cars"]
+    source = LABELLED["cars"]
     snapshot = standins.put_in_hub(tmp_path / "hub", source.repo, source.revision, "dataset")
     standins.write_parquet(snapshot / "data" / "test-0.parquet", 3, "image", "label", ["a", "b"])
-    spec = models.REGISTRY["datacomp-vit-b-32"]
+    spec = registry.REGISTRY["datacomp-vit-b-32"]
     standins.tiny_openai(standins.put_in_hub(tmp_path / "hub", spec.repo, spec.revision))
     code = """
 from lib import data, embed, models
@@ -288,36 +290,36 @@ print(tuple(embed.embed_images(model, data.load_labelled("cars")).shape))
 
 def test_own_model_by_commit(hub_cache):
     standins.tiny_clip(standins.put_in_hub(hub_cache, "me/mine", "a" * 40))
-    assert models.load(f"hf-hub:me/mine@{'a' * 40}").encode_text(TEXTS).shape == (3, 8)
+    assert registry.load(f"hf-hub:me/mine@{'a' * 40}").encode_text(TEXTS).shape == (3, 8)
     with pytest.raises(NotAvailable, match="me/mine is not in the local cache"):
-        models.load(f"hf-hub:me/mine@{'b' * 40}")
+        registry.load(f"hf-hub:me/mine@{'b' * 40}")
     with pytest.raises(ValueError, match="40 hexadecimal digits"):
-        models.load("hf-hub:me/mine@main")
+        registry.load("hf-hub:me/mine@main")
 
 
 def test_first_use_fixes_the_commit(hub_cache):
     first = standins.tiny_clip(standins.put_in_hub(hub_cache, "me/mine", "a" * 40))
-    models.load("hf-hub:me/mine")
+    registry.load("hf-hub:me/mine")
     note = paths.CACHE / "revisions" / "model--me--mine.json"
     assert json.loads(note.read_text()) == {"repo": "me/mine", "revision": "a" * 40}
     newer = first.parent / ("b" * 40)
     standins.tiny_clip(newer, seed=1)
     (first.parents[1] / "refs" / "main").write_text("b" * 40)
-    pinned = models.load(f"local-dir:{first}").fingerprint
-    assert models.load("hf-hub:me/mine").fingerprint == pinned
+    pinned = registry.load(f"local-dir:{first}").fingerprint
+    assert registry.load("hf-hub:me/mine").fingerprint == pinned
 
 
 def test_offline_without_the_files(hub_cache):
     with pytest.raises(NotAvailable, match="HF_HUB_OFFLINE forbids"):
-        models.load("openai-vit-b-32")
+        registry.load("openai-vit-b-32")
 
 
 def test_repository_without_safetensors(hub_cache):
-    spec = models.REGISTRY["openai-rn50"]
+    spec = registry.REGISTRY["openai-rn50"]
     snapshot = standins.tiny_openai(standins.put_in_hub(hub_cache, spec.repo, spec.revision))
     (snapshot / WEIGHTS).rename(snapshot / PICKLE)
     with pytest.raises(NotAvailable):
-        models.load("openai-rn50")
+        registry.load("openai-rn50")
 
 
 def test_no_network_is_said_at_once(hub_cache, monkeypatch):
@@ -327,9 +329,9 @@ def test_no_network_is_said_at_once(hub_cache, monkeypatch):
     def unreachable(*args, **kwargs):
         raise ConnectError("Name or service not known\nand more")
 
-    monkeypatch.setattr(hub.HfApi, "repo_info", unreachable)
+    monkeypatch.setattr(download.HfApi, "repo_info", unreachable)
     with pytest.raises(NotAvailable, match=r"there is no network to download it\.$"):
-        hub.fetch("me/mine", "a" * 40, ["file"])
+        download.fetch("me/mine", "a" * 40, ["file"])
 
 
 @pytest.mark.parametrize(
@@ -342,32 +344,32 @@ def test_no_network_is_said_at_once(hub_cache, monkeypatch):
     ],
 )
 def test_sentences(error, text):
-    assert re.search(text, hub.sentence(error, "me/mine"))
+    assert re.search(text, download.sentence(error, "me/mine"))
 
 
 def test_weights_published_as_a_pickle(hub_cache, monkeypatch):
     """Not loaded as they are; `convert` checks the SHA-256 and rewrites them once."""
     name = "datacomp-vit-l-14"
-    spec = models.REGISTRY[name]
+    spec = registry.REGISTRY[name]
     snapshot = standins.tiny_openai(standins.put_in_hub(hub_cache, spec.repo, spec.revision))
     tensors = load_file(snapshot / WEIGHTS)
     (snapshot / WEIGHTS).unlink()
     torch.save(tensors, snapshot / PICKLE)
-    with pytest.raises(NotAvailable, match=f"python -m lib.models --convert {name}"):
-        models.load(name)
+    with pytest.raises(NotAvailable, match=f"python -m lib.encoders.registry --convert {name}"):
+        registry.load(name)
     with pytest.raises(NotAvailable, match="SHA-256 differs"):
-        models.convert(name)
-    digest = models._sha256(snapshot / PICKLE)
+        registry.convert(name)
+    digest = registry._sha256(snapshot / PICKLE)
     known = Spec(arch=spec.arch, tag=spec.tag, revision=spec.revision, pickle_sha256=digest)
-    monkeypatch.setitem(models.REGISTRY, name, known)
-    models.convert(name)
-    state = models.load(name).clip.state_dict()
+    monkeypatch.setitem(registry.REGISTRY, name, known)
+    registry.convert(name)
+    state = registry.load(name).clip.state_dict()
     assert all(torch.equal(state[key], value.float()) for key, value in tensors.items())
 
 
 def test_only_pickled_models_are_converted():
     with pytest.raises(ValueError, match=r"no model to convert 'openai-rn50'.*datacomp-vit-l-14"):
-        models.convert("openai-rn50")
+        registry.convert("openai-rn50")
 
 
 def test_untrained_twin(monkeypatch):
@@ -376,13 +378,13 @@ def test_untrained_twin(monkeypatch):
     text = standins.TOWER | {"context_length": 16, "vocab_size": 49408}
     config = {"embed_dim": 8, "vision_cfg": vision, "text_cfg": text}
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny", config)
-    monkeypatch.setitem(models.REGISTRY, "twin", Spec(arch="tiny", trained=False))
+    monkeypatch.setitem(registry.REGISTRY, "twin", Spec(arch="tiny", trained=False))
     torch.manual_seed(7)
     before = torch.get_rng_state()
-    one = models.load("twin")
+    one = registry.load("twin")
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(8)
-    two = models.load("twin")
+    two = registry.load("twin")
     assert one.fingerprint == two.fingerprint
     torch.testing.assert_close(one.encode_text(TEXTS), two.encode_text(TEXTS), rtol=0, atol=0)
     assert not one.clip.training
@@ -394,15 +396,15 @@ def deep_clip(folder, layers=3):
 
 @pytest.mark.parametrize("make", [standins.tiny_clip, deep_clip, standins.tiny_siglip])
 def test_images_of_the_class_tokens_row_give_the_same_embeddings(tmp_path, make):
-    clip = models.load(f"local-dir:{make(tmp_path / 'model')}").clip.double()
+    clip = registry.load(f"local-dir:{make(tmp_path / 'model')}").clip.double()
     size = clip.visual.image_size
     pixels = torch.randn(3, 3, *(size if isinstance(size, tuple) else (size, size))).double()
     rows = []
-    if models.pools_class_token(clip.visual):
+    if towers.pools_class_token(clip.visual):
         last = clip.visual.transformer.resblocks[-1].mlp
         last.register_forward_pre_hook(lambda _, given: rows.append(given[0].shape))
     with torch.no_grad():
-        found = models.encode_pixels(clip, pixels)
+        found = towers.encode_pixels(clip, pixels)
         seen = [*rows]
         torch.testing.assert_close(found, clip.encode_image(pixels), rtol=1e-12, atol=1e-12)
     assert seen == ([] if make is standins.tiny_siglip else [(3, clip.visual.conv1.out_channels)])
@@ -413,8 +415,8 @@ OTHER = " ".join(["the red circle on a green square"] * 2)
 
 @pytest.mark.parametrize("make", [standins.tiny_clip, standins.tiny_openai, standins.tiny_siglip])
 def test_texts_cut_behind_their_end_give_the_same_embeddings(tmp_path, monkeypatch, make):
-    model = models.load(f"local-dir:{make(tmp_path / 'model')}")
-    monkeypatch.setattr(models, "ALIKE", 2)
+    model = registry.load(f"local-dir:{make(tmp_path / 'model')}")
+    monkeypatch.setattr(registry, "ALIKE", 2)
     clip, tokens = model.clip.double(), model.tokenizer([OTHER, *TEXTS, ""])
     wide = []
     if isinstance(clip, open_clip.CLIP):
@@ -422,7 +424,7 @@ def test_texts_cut_behind_their_end_give_the_same_embeddings(tmp_path, monkeypat
             lambda _, given: wide.append(len(given[0][0]))
         )
     with torch.no_grad():
-        found = models.encode_tokens(clip, tokens)
+        found = towers.encode_tokens(clip, tokens)
         cut = list(wide)
         torch.testing.assert_close(found, clip.encode_text(tokens), rtol=1e-12, atol=1e-12)
     assert sorted(cut) == cut and max(cut, default=0) <= tokens.shape[1]

@@ -9,7 +9,9 @@ import sys
 import nbformat
 import pytest
 
-from lib import execute, items, paths, results, state
+from lib import paths
+from lib.claims import findings
+from workflow import catalogue, freshness, notebooks
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.rglob("*.ipynb"))
 NAMES = [str(n.relative_to(paths.NOTEBOOKS).with_suffix("")) for n in NOTEBOOKS]
@@ -21,7 +23,7 @@ def read(name):
 
 
 def test_every_notebook_is_listed():
-    assert NAMES and not items.unlisted()
+    assert NAMES and not catalogue.unlisted()
 
 
 @each
@@ -43,11 +45,11 @@ def test_form(name):
 @each
 def test_outputs_are_those_of_the_code(name):
     notebook = paths.NOTEBOOKS / f"{name}.ipynb"
-    if items.load()[name].status("mini") != "ready":
+    if catalogue.load()[name].status("mini") != "ready":
         assert not any(cell.get("outputs") for cell in read(name).cells)
         return
-    outputs_of = read(name).metadata.get(execute.OUTPUTS_OF)
-    assert outputs_of == state.code_digest(notebook), f"./run_all.sh --only {name} renews them"
+    outputs_of = read(name).metadata.get(notebooks.OUTPUTS_OF)
+    assert outputs_of == freshness.code_digest(notebook), f"./run_all.sh --only {name} renews them"
 
 
 @each
@@ -62,12 +64,12 @@ def test_small_run(name, tmp_path, monkeypatch):
     monkeypatch.setenv("MODALITY_GAP_FIGURES", str(tmp_path / "figures"))
     notebook = paths.NOTEBOOKS / f"{name}.ipynb"
     before = notebook.read_bytes()
-    execute.run_notebook(notebook, tmp_path / "executed.ipynb", {"small": True})
+    notebooks.run_notebook(notebook, tmp_path / "executed.ipynb", {"small": True})
     made = tmp_path / "figures" / "mini" / name
     for suffix in (".png", ".pdf", ".csv", ".json"):
         assert made.with_suffix(suffix).stat().st_size > 0
     for finding in json.loads(made.with_suffix(".json").read_text())["findings"]:
-        assert finding["verdict"] in results.VERDICTS and finding["rule"]
+        assert finding["verdict"] in findings.VERDICTS and finding["rule"]
     assert notebook.read_bytes() == before
 
 

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from scipy.stats import ortho_group
 
-from lib import gap, posthoc
-from lib.posthoc import Standardiser
+from lib.measures import gap
+from lib.methods import standardise
+from lib.methods.standardise import Standardiser
 
 quick = settings(max_examples=15, deadline=None)
 seeds = st.integers(0, 2**20)
@@ -187,12 +188,12 @@ def test_both_shifts_against_their_formulas(seed, amount):
     )
     images = unit(a - amount * g / np.linalg.norm(g))
     for found, expected in (
-        (posthoc.shift(x, y, amount, unit=False), raw),
-        (posthoc.shift(x, y, amount), code),
+        (standardise.shift(x, y, amount, unit=False), raw),
+        (standardise.shift(x, y, amount), code),
     ):
         for rows, rows_expected in zip(found, expected, strict=True):
             np.testing.assert_allclose(rows, rows_expected, atol=1e-4)
-    np.testing.assert_allclose(posthoc.shift_images(x, y, amount), images, atol=1e-4)
+    np.testing.assert_allclose(standardise.shift_images(x, y, amount), images, atol=1e-4)
 
 
 def symmetric_modalities(distance, n=4000, d=512):
@@ -209,41 +210,41 @@ def symmetric_modalities(distance, n=4000, d=512):
 def test_the_papers_lambda_is_half_of_delta_along_the_unit_gap(lam, distance):
     x, y = symmetric_modalities(0.7642)  # the CLIP of that table
     assert gap.centroid_distance(x, y) == pytest.approx(0.7642, abs=0.01)
-    moved = posthoc.shift(x, y, 2 * lam)
+    moved = standardise.shift(x, y, 2 * lam)
     assert gap.centroid_distance(*moved) == pytest.approx(distance, abs=0.03)
 
 
 def test_the_raw_shift_by_half_makes_symmetric_means_meet():
     x, y = symmetric_modalities(0.7642)
-    assert gap.centroid_distance(*posthoc.shift(x, y, 0.5, unit=False)) < 0.04
-    assert gap.centroid_distance(*posthoc.shift(x, y, -0.5, unit=False)) > 1.2
+    assert gap.centroid_distance(*standardise.shift(x, y, 0.5, unit=False)) < 0.04
+    assert gap.centroid_distance(*standardise.shift(x, y, -0.5, unit=False)) > 1.2
 
 
 def test_no_shift_is_none_and_bad_shifts_are_refused():
     for unit_vector in (True, False):
-        x, y = posthoc.shift(X, Y, 0, unit=unit_vector)
+        x, y = standardise.shift(X, Y, 0, unit=unit_vector)
         np.testing.assert_allclose(x, unit(X), atol=1e-6)
         np.testing.assert_allclose(y, unit(Y), atol=1e-6)
-    for call in (posthoc.shift, posthoc.shift_images):
+    for call in (standardise.shift, standardise.shift_images):
         with pytest.raises(ValueError, match="the gap has no direction"):
             call(X, X, 0.5)
     one, other = torch.tensor([[1.0, 0]]), torch.tensor([[-1.0, 0]])
     with pytest.raises(ValueError, match="Row 0 becomes a zero vector"):
-        posthoc.shift(one, other, 2)
+        standardise.shift(one, other, 2)
 
 
 # --- clipping ------------------------------------------------------------------------------------
 
 
 def test_clipping():
-    found = posthoc.clip_activations(X, 0.3)
+    found = standardise.clip_activations(X, 0.3)
     for row, expected in zip(found, unit(X), strict=True):
         clipped = np.array([max(-0.3, min(0.3, float(v))) for v in expected])
         np.testing.assert_allclose(row, unit(clipped), atol=1e-6)
-    np.testing.assert_allclose(posthoc.clip_activations(X, 1), unit(X), atol=1e-6)
+    np.testing.assert_allclose(standardise.clip_activations(X, 1), unit(X), atol=1e-6)
     np.testing.assert_allclose(
-        posthoc.clip_activations(X * 7), posthoc.clip_activations(X, 0.1), atol=1e-6
+        standardise.clip_activations(X * 7), standardise.clip_activations(X, 0.1), atol=1e-6
     )
     for bound in (0, -1):
         with pytest.raises(ValueError, match="bound must be positive"):
-            posthoc.clip_activations(X, bound)
+            standardise.clip_activations(X, bound)

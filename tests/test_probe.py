@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from lib.probe import STRENGTHS, linear_probe
+from lib.measures.probe import STRENGTHS, linear_probe
 
 
 def clusters(n, seed, noise=0.3, d=16, classes=4):

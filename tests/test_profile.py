@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import yaml
 
-from lib import items, paths, profile, state
+from lib import paths, profiles
+from workflow import catalogue, freshness
 
 
 @pytest.fixture
@@ -31,16 +32,16 @@ def write(folder, content, name="sound"):
 
 @pytest.mark.parametrize("name", ["mini", "clip"])
 def test_the_profiles_of_the_repository_load(name):
-    loaded = profile.load(name)
+    loaded = profiles.load(name)
     assert loaded.name == name
     assert not loaded.small
-    assert {"clip", "untrained", "second_backbone"} <= loaded.models.keys() <= set(profile.roles())
+    assert {"clip", "untrained", "second_backbone"} <= loaded.models.keys() <= set(profiles.roles())
     assert set(loaded.judgements) == {"expert", "cf"}
     assert loaded.seeds()[0] == loaded.models["clip"]
 
 
 def test_mini_needs_no_download():
-    mini = profile.load("mini")
+    mini = profiles.load("mini")
     assert all(name.startswith("mini-") for name in mini.models.values())
     sets = [mini.pairs, *mini.labelled.values(), *mini.judgements.values()]
     assert all(name.startswith("world") for name in sets)
@@ -49,7 +50,7 @@ def test_mini_needs_no_download():
 
 
 def test_small_caps_sizes_and_keeps_the_rest(folder):
-    full, small = profile.load("sound"), profile.load("sound", small=True)
+    full, small = profiles.load("sound"), profiles.load("sound", small=True)
     assert (small.n_pairs, small.n_train_pairs, small.n_bootstrap) == (200, 500, 50)
     sizes = {"n_pairs": 1000, "n_train_pairs": 5000, "n_bootstrap": 100, "small": False}
     assert dataclasses.replace(small, **sizes) == full
@@ -58,7 +59,7 @@ def test_small_caps_sizes_and_keeps_the_rest(folder):
 def test_small_enlarges_nothing(folder):
     where, content = folder
     write(where, content | {"n_pairs": 7})
-    assert profile.load("sound", small=True).n_pairs == 7
+    assert profiles.load("sound", small=True).n_pairs == 7
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_mistakes_are_named(folder, change, sentence):
     where, content = folder
     write(where, content | change)
     with pytest.raises(ValueError, match=sentence):
-        profile.load("sound")
+        profiles.load("sound")
 
 
 def test_a_missing_key_is_named(folder):
@@ -88,21 +89,21 @@ def test_a_missing_key_is_named(folder):
     del content["judgements"]
     write(where, content)
     with pytest.raises(ValueError, match="the key 'judgements' is missing"):
-        profile.load("sound")
+        profiles.load("sound")
 
 
 def test_an_empty_file_and_an_unknown_name_are_refused(folder):
     (folder[0] / "empty.yaml").write_text("")
     with pytest.raises(ValueError, match="must hold keys and values"):
-        profile.load("empty")
+        profiles.load("empty")
     with pytest.raises(ValueError, match="no profile 'sond'; the nearest is sound"):
-        profile.load("sond")
+        profiles.load("sond")
 
 
 def test_optional_entries(folder):
     where, content = folder
     write(where, content | {"pairs_2": "flickr30k", "also": ["x", "y"], "targets": ["z"]})
-    loaded = profile.load("sound")
+    loaded = profiles.load("sound")
     assert (loaded.pairs_2, loaded.also, loaded.targets) == ("flickr30k", ("x", "y"), ("z",))
     assert loaded.seeds() == ["mini-clip"]
 
@@ -111,17 +112,17 @@ def test_optional_entries(folder):
 
 
 def test_every_notebook_is_listed():
-    assert items.unlisted() == []
+    assert catalogue.unlisted() == []
 
 
 def test_items_name_their_place():
-    catalogue = items.load()
+    catalogue = catalogue.load()
     assert {item.paper for item in catalogue.values()} == {
         *("", "mind_the_gap", "i0t", "alignclip", "cross_the_gap", "beyond")
     }
     assert catalogue["mind_the_gap/table2_fairness"].status("mini") == "needs profile clip"
     for item in catalogue.values():
-        assert item.needs in (None, *profile.available())
+        assert item.needs in (None, *profiles.available())
 
 
 @pytest.mark.parametrize(
@@ -134,16 +135,16 @@ def test_items_name_their_place():
 )
 def test_mistakes_in_the_list_are_named(tmp_path, monkeypatch, entry, sentence):
     monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
-    (tmp_path / items.LIST).write_text(f"i0t/fig1: {entry}\n")
+    (tmp_path / catalogue.LIST).write_text(f"i0t/fig1: {entry}\n")
     with pytest.raises(ValueError, match=sentence):
-        items.load()
+        catalogue.load()
 
 
 def test_seeds_of_any_role(folder):
     where, content = folder
     models = {"clip": "a", "clip_seed2": "b", "shared": "c"}
     write(where, content | {"models": models})
-    loaded = profile.load("sound")
+    loaded = profiles.load("sound")
     assert loaded.seeds() == loaded.seeds("clip") == ["a", "b"]
     assert loaded.seeds("shared") == ["c"]
     assert loaded.seeds("slip") == []
@@ -151,16 +152,16 @@ def test_seeds_of_any_role(folder):
 
 def test_an_item_depends_on_the_models_of_its_own_roles_only(monkeypatch):
     """A model added to the profile in another role leaves the item up to date."""
-    mini = profile.load("mini")
-    item = items.load()["i0t/table9_second_backbone"]
-    before = state.digest(mini, item.name)
+    mini = profiles.load("mini")
+    item = catalogue.load()["i0t/table9_second_backbone"]
+    before = freshness.digest(mini, item.name)
 
     def with_model(role, name="mini-rn"):
         return dataclasses.replace(mini, models=mini.models | {role: name})
 
-    assert state.digest(with_model("siglip"), item.name) == before
-    assert state.digest(with_model("clip"), item.name) != before
-    assert state.digest(dataclasses.replace(mini, n_pairs=7), item.name) != before
+    assert freshness.digest(with_model("siglip"), item.name) == before
+    assert freshness.digest(with_model("clip"), item.name) != before
+    assert freshness.digest(dataclasses.replace(mini, n_pairs=7), item.name) != before
     compared = dataclasses.replace(item, compares=("siglip",))
-    monkeypatch.setattr(items, "load", lambda: {item.name: compared})
-    assert state.digest(with_model("siglip"), item.name) != state.digest(mini, item.name) != before
+    monkeypatch.setattr(catalogue, "load", lambda: {item.name: compared})
+    assert freshness.digest(with_model("siglip"), item.name) != freshness.digest(mini, item.name) != before

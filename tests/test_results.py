@@ -10,8 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import items, paper, paths, profile, report, results, state, summary
-from lib.results import Finding
+from docs import report
+from lib import paths, profiles
+from lib.claims import findings, papers, verdicts
+from workflow import catalogue, freshness
+from lib.claims.findings import Finding
 
 ITEM = "i0t/fig2_gap_severity"
 
@@ -59,18 +62,18 @@ def test_an_unsound_finding_is_refused(changes, sentence):
 
 
 def test_save_writes_four_files(figures, figure):
-    results.save(ITEM, "mini", figure, TABLE, [FOUND])
+    findings.save(ITEM, "mini", figure, TABLE, [FOUND])
     written = sorted(file.name for file in (figures / "i0t").iterdir())
     assert written == [f"fig2_gap_severity.{suffix}" for suffix in ("csv", "json", "pdf", "png")]
     pd.testing.assert_frame_equal(pd.read_csv(figures / f"{ITEM}.csv"), TABLE, rtol=1e-5)
     content = json.loads((figures / f"{ITEM}.json").read_text())
     assert content["item"] == ITEM
     assert content["profile"] == "mini"
-    assert content["title"] == items.load()[ITEM].title
+    assert content["title"] == catalogue.load()[ITEM].title
     (entry,) = content["findings"]
     assert entry["claim"] == "i0t-3"
-    assert entry["text"] == paper.claim("i0t-3").text
-    assert entry["paper_value"] == paper.claim("i0t-3").value
+    assert entry["text"] == papers.claim("i0t-3").text
+    assert entry["paper_value"] == papers.claim("i0t-3").value
     assert (entry["measured"], entry["interval"]) == (0.333333, [0.3, 0.36])
     assert re.fullmatch(r"3\.\d+\.\d+", content["versions"]["python"])
     assert "torch" in content["versions"]
@@ -78,7 +81,7 @@ def test_save_writes_four_files(figures, figure):
 
 def test_save_gives_the_same_bytes(figures, figure):
     def digests():
-        results.save(ITEM, "mini", figure, TABLE, [FOUND])
+        findings.save(ITEM, "mini", figure, TABLE, [FOUND])
         files = sorted((figures / "i0t").iterdir())
         return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
 
@@ -86,7 +89,7 @@ def test_save_gives_the_same_bytes(figures, figure):
 
 
 def test_a_named_index_is_kept(figures, figure):
-    results.save(ITEM, "mini", figure, TABLE.set_index("distance"))
+    findings.save(ITEM, "mini", figure, TABLE.set_index("distance"))
     assert list(pd.read_csv(figures / f"{ITEM}.csv")) == list(TABLE)
 
 
@@ -102,24 +105,24 @@ def test_a_named_index_is_kept(figures, figure):
 def test_nothing_is_written_for_bad_input(figures, figure, arguments, sentence):
     sound = {"item": ITEM, "profile_name": "mini", "figure": figure, "table": TABLE}
     with pytest.raises(ValueError, match=sentence):
-        results.save(**{**sound, **arguments})
+        findings.save(**{**sound, **arguments})
     assert not figures.exists()
 
 
 def test_collect_has_every_claim(figures, figure):
     other = finding(claim_id="i0t-4", verdict="not reproduced")
     real = finding(claim_id="i0t-4", subject="published embeddings")
-    results.save(ITEM, "mini", figure, TABLE, [FOUND, other, real])
+    findings.save(ITEM, "mini", figure, TABLE, [FOUND, other, real])
     again = finding(measured="0.9 -> 0.1")
-    results.save("i0t/table3_sample_size", "mini", figure, TABLE, [again])
-    found = results.collect("mini")
-    assert list(found.claim.unique()) == [claim.id for claim in paper.claims()]
+    findings.save("i0t/table3_sample_size", "mini", figure, TABLE, [again])
+    found = findings.collect("mini")
+    assert list(found.claim.unique()) == [claim.id for claim in papers.claims()]
     mine = found[found.claim == "i0t-3"].set_index("item")
     assert list(mine.index) == [ITEM, "i0t/table3_sample_size"]
     assert mine.loc[ITEM, ["measured", "low", "high"]].tolist() == [0.333333, 0.3, 0.36]
     assert mine.loc["i0t/table3_sample_size", "measured"] == "0.9 -> 0.1"
     assert found.verdict.value_counts().to_dict() == {
-        "planned": len(paper.claims()) - 2,
+        "planned": len(papers.claims()) - 2,
         "reproduced": 1,
         "not reproduced": 1,
         "inconclusive": 2,
@@ -129,11 +132,11 @@ def test_collect_has_every_claim(figures, figure):
 
 def test_results_md_holds_every_claim(figures, figure):
     real = finding(claim_id="i0t-4", subject="published embeddings")
-    results.save(ITEM, "mini", figure, TABLE, [FOUND, real])
+    findings.save(ITEM, "mini", figure, TABLE, [FOUND, real])
     report.write("mini")
     text = (figures / "RESULTS.md").read_text()
     rows = [line for line in text.splitlines() if re.match(r"\| \d+ \|", line)]
-    assert len(rows) == len(paper.claims())
+    assert len(rows) == len(papers.claims())
     # The bar within a note is escaped, so that every row has the same number of cells.
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {7}
     (row,) = [row for row in rows if "**reproduced**" in row]
@@ -145,18 +148,18 @@ def test_results_md_holds_every_claim(figures, figure):
     assert counts["I0T"] == "2 | 1 | 0 | 1 | 0"  # the findings; the claims stand above
     assert "| I0T | 20 | 1 | 0 | 1 | 0 | 0 | 18 |" in text
     assert "Because: " not in row
-    assert f"In short: of {len(paper.claims())} claims, 1 are reproduced, 1 inconclusive" in text
+    assert f"In short: of {len(papers.claims())} claims, 1 are reproduced, 1 inconclusive" in text
 
 
 def test_results_md_says_a_claim_once(figures, figure):
     """Further findings on a claim stand below it; its text, and a rule that is the same, do not."""
     same = finding(subject="published embeddings", rule="slope > 0")
     other = finding(subject="mini-rn", rule="another rule")
-    results.save(ITEM, "mini", figure, TABLE, [FOUND, same, other])
+    findings.save(ITEM, "mini", figure, TABLE, [FOUND, same, other])
     report.write("mini")
     text = (figures / "RESULTS.md").read_text()
     assert text.count("Rule: slope > 0") == text.count("Rule: another rule") == 1
-    (claim,) = [claim for claim in paper.claims() if claim.id == "i0t-3"]
+    (claim,) = [claim for claim in papers.claims() if claim.id == "i0t-3"]
     assert text.count(claim.text) == 1
     assert len(re.findall(r"^\|  \|  \|  \| .*\*\*inconclusive", text, flags=re.MULTILINE)) == 2
 
@@ -174,23 +177,23 @@ def test_results_md_says_a_claim_once(figures, figure):
     ],
 )
 def test_a_claim_has_one_verdict(verdicts, expected):
-    assert summary.outcome(verdicts) == expected
-    assert expected in summary.OUTCOMES
+    assert verdicts.outcome(verdicts) == expected
+    assert expected in verdicts.OUTCOMES
 
 
 def test_results_json_holds_every_finding_and_adds_up(figures, figure):
-    main = profile.load("mini").models["clip"]
+    main = profiles.load("mini").models["clip"]
     both = [
         finding(claim_id="i0t-4", subject=main, measured="x", reason="It shrank."),
         finding(claim_id="i0t-4", subject="published", verdict="reproduced", note="Of 500."),
         finding(claim_id="i0t-5", verdict="not testable here", measured=None, reason="No data."),
     ]
-    results.save(ITEM, "mini", figure, TABLE, [FOUND, *both])
+    findings.save(ITEM, "mini", figure, TABLE, [FOUND, *both])
     report.write("mini")
     content = json.loads((figures / "results.json").read_text())
     found = pd.DataFrame(content["findings"]).set_index(["claim", "subject"])
-    assert set(found.index.get_level_values("claim")) == {claim.id for claim in paper.claims()}
-    assert len(found) == len(paper.claims()) + 1
+    assert set(found.index.get_level_values("claim")) == {claim.id for claim in papers.claims()}
+    assert len(found) == len(papers.claims()) + 1
     first = found.loc[("i0t-3", "")]
     assert (first.value, first.interval, first.note) == (0.333333, [0.3, 0.36], "a | b")
     assert first.notebook == f"notebooks/{ITEM}.ipynb" and first["where"]
@@ -206,14 +209,14 @@ def test_results_json_holds_every_finding_and_adds_up(figures, figure):
         assert sum(entry["claims by verdict"].values()) == entry["claims"]
         assert sum(entry["claims by verdict on the main model"].values()) == entry["claims"]
         assert sum(entry["findings by verdict"].values()) == entry["findings"]
-    assert content["summary"]["all"]["claims"] == len(paper.claims())
+    assert content["summary"]["all"]["claims"] == len(papers.claims())
 
 
 def test_results_json_is_not_among_its_own_sources(figures, figure):
-    results.save(ITEM, "mini", figure, TABLE, [FOUND])
-    before = state.digest(profile.load("mini"), state.REPORT)
+    findings.save(ITEM, "mini", figure, TABLE, [FOUND])
+    before = freshness.digest(profiles.load("mini"), freshness.REPORT)
     report.write("mini")
-    assert state.digest(profile.load("mini"), state.REPORT) == before
+    assert freshness.digest(profiles.load("mini"), freshness.REPORT) == before
 
 
 class Page(html.parser.HTMLParser):
@@ -237,8 +240,8 @@ class Page(html.parser.HTMLParser):
 
 
 def test_gallery_works_offline(figures, figure):
-    results.save(ITEM, "mini", figure, TABLE, [finding(note="<b>1 < 2</b>")])
-    results.save("00_start_here", "mini", figure, TABLE)
+    findings.save(ITEM, "mini", figure, TABLE, [finding(note="<b>1 < 2</b>")])
+    findings.save("00_start_here", "mini", figure, TABLE)
     report.write("mini")
     text = (figures / "index.html").read_text()
     page = Page(text)
@@ -252,27 +255,27 @@ def test_gallery_works_offline(figures, figure):
     assert "prefers-color-scheme: dark" in text
     assert 'name="viewport"' in text
     assert 'src="http' not in text
-    for item in items.load().values():
+    for item in catalogue.load().values():
         assert item.name in text or item.where in text
 
 
 def test_reports_are_the_same_every_time(figures, figure):
-    results.save(ITEM, "mini", figure, TABLE, [FOUND])
+    findings.save(ITEM, "mini", figure, TABLE, [FOUND])
     report.write("mini")
-    before = [file.read_bytes() for file in state.report_files("mini")]
+    before = [file.read_bytes() for file in freshness.report_files("mini")]
     report.write("mini")
-    assert [file.read_bytes() for file in state.report_files("mini")] == before
+    assert [file.read_bytes() for file in freshness.report_files("mini")] == before
 
 
 def test_only_the_committed_figures_belong_to_the_committed_results(monkeypatch):
     monkeypatch.setattr(paths, "FIGURES", paths.ROOT / "figures")
-    assert state.report_files("mini")[0] == paths.ROOT / "RESULTS.md"
-    assert state.report_files("clip")[0] == paths.ROOT / "figures" / "clip" / "RESULTS.md"
+    assert freshness.report_files("mini")[0] == paths.ROOT / "RESULTS.md"
+    assert freshness.report_files("clip")[0] == paths.ROOT / "figures" / "clip" / "RESULTS.md"
 
 
 def test_coverage_lists_every_item():
     lines = report.coverage().splitlines()
-    assert len(lines) == 2 + len(items.load())
+    assert len(lines) == 2 + len(catalogue.load())
     assert any("needs profile clip" in line for line in lines)
 
 
@@ -285,8 +288,8 @@ def test_the_tables_of_the_readme_are_up_to_date():
 
 
 def test_a_verdict_has_two_sides_and_a_middle():
-    assert results.verdict(holds=True, fails=False) == "reproduced"
-    assert results.verdict(holds=False, fails=True) == "not reproduced"
-    assert results.verdict(holds=False, fails=False) == "inconclusive"
+    assert findings.verdict(holds=True, fails=False) == "reproduced"
+    assert findings.verdict(holds=False, fails=True) == "not reproduced"
+    assert findings.verdict(holds=False, fails=False) == "inconclusive"
     with pytest.raises(ValueError, match="contradicts itself"):
-        results.verdict(holds=True, fails=True)
+        findings.verdict(holds=True, fails=True)

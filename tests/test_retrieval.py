@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from lib import retrieval
+from lib.measures import retrieval
 
 quick = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 2**20)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from tiny_project import Project
 
-from lib import execute, items, names, progress, run, state
+from lib import files, suggestions
+from workflow import catalogue, cli, freshness, notebooks, progress
 
 ONE = 'from lib import tiny\ntiny.save("a/one", profile)'
 TWO = 'from lib import other, tiny\nprint(other.VALUE)\ntiny.save("a/two", profile)'
@@ -46,8 +47,8 @@ def project(tmp_path):
     ],
 )
 def test_unknown_names_are_refused_with_the_nearest(arguments, hint, capfd, monkeypatch):
-    monkeypatch.setattr(run, "_snakemake", lambda *_: pytest.fail("something ran"))
-    assert run.main(arguments) == 2
+    monkeypatch.setattr(cli, "_snakemake", lambda *_: pytest.fail("something ran"))
+    assert cli.main(arguments) == 2
     error = capfd.readouterr().err
     assert hint in error
     assert len(error.splitlines()) == 1
@@ -55,7 +56,7 @@ def test_unknown_names_are_refused_with_the_nearest(arguments, hint, capfd, monk
 
 def test_help_names_every_option(capsys):
     with pytest.raises(SystemExit) as ended:
-        run.main(["--help"])
+        cli.main(["--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
     for option in ("profile", "only", "list", "jobs", "force", "test", "retrain", "assignments"):
@@ -64,15 +65,15 @@ def test_help_names_every_option(capsys):
 
 def test_items_may_be_papers_or_file_names():
     i0t1, i0t3 = "i0t/fig1_scored_pairs", "i0t/fig3_activation_patterns"
-    everything = items.select([])
-    assert items.select(["i0t"]) == [name for name in everything if name.startswith("i0t/")]
-    assert items.select([f"notebooks/{i0t1}.ipynb"]) == [i0t1]
+    everything = catalogue.select([])
+    assert catalogue.select(["i0t"]) == [name for name in everything if name.startswith("i0t/")]
+    assert catalogue.select([f"notebooks/{i0t1}.ipynb"]) == [i0t1]
     # The order of the list, each once.
-    assert items.select([i0t3, "00_start_here", i0t3]) == ["00_start_here", i0t3]
+    assert catalogue.select([i0t3, "00_start_here", i0t3]) == ["00_start_here", i0t3]
 
 
 def test_list_of_items_is_read_the_same_with_and_without_yaml():
-    assert items.listed() == list(items.load())
+    assert catalogue.listed() == list(catalogue.load())
 
 
 def test_list_shows_every_item_with_its_status(project):
@@ -99,11 +100,11 @@ def test_an_item_that_is_not_there_yet_is_refused(project):
 
 
 def test_nearest_names():
-    assert names.nearest("colr", ["shape", "colour", "texture"]) == ["colour"]
+    assert suggestions.nearest("colr", ["shape", "colour", "texture"]) == ["colour"]
     assert (
-        names.nearest("i0t/table2", ["i0t/table2_main", "i0t/table3_size"])[0] == "i0t/table2_main"
+        suggestions.nearest("i0t/table2", ["i0t/table2_main", "i0t/table3_size"])[0] == "i0t/table2_main"
     )
-    assert names.nearest("qqq", ["shape"]) == []
+    assert suggestions.nearest("qqq", ["shape"]) == []
 
 
 # What depends on what -----------------------------------------------------------------------------
@@ -113,21 +114,21 @@ def test_nearest_names():
     ("source", "package", "modules"),
     [
         ("from lib import gap, stats as s", "", {"gap", "stats"}),
-        ("import lib.gap as g, os", "", {"gap"}),
-        ("from lib.world.render import draw", "", {"world"}),
-        ("def f():\n    from lib.scores import clip_s", "", {"scores"}),
+        ("import lib.measures.gap as g, os", "", {"gap"}),
+        ("from mini.world.render import draw", "", {"world"}),
+        ("def f():\n    from lib.measures.scores import clip_s", "", {"scores"}),
         ("from . import gap\nfrom .stats import b", "lib", {"gap", "stats"}),
-        ("from .render import x\nfrom .. import paths", "lib.world", {"world", "paths"}),
+        ("from .render import x\nfrom .. import paths", "mini.world", {"world", "paths"}),
         ("import lib", "", {"*"}),
         ("import library\nfrom libs import x\nimport numpy", "", set()),
     ],
 )
 def test_imports_of_lib(source, package, modules):
-    assert state.imported(source, package) == modules
+    assert freshness.imported(source, package) == modules
 
 
 def test_closure_follows_imports_and_takes_data_files_along():
-    files = {file.name for file in state.closure({"results"})}
+    files = {file.name for file in freshness.closure({"results"})}
     assert {"results.py", "paper.py", "i0t.yaml", "style.py", "style.mplstyle", "paths.py"} <= files
     assert "run.py" not in files
 
@@ -136,9 +137,9 @@ def test_notebook_with_magics_is_read(project):
     project.notebook(
         "a/one", "%matplotlib inline\nfrom lib import other", "!ls\nfrom lib import tiny"
     )
-    assert state.notebook_imports(project.root / "notebooks/a/one.ipynb") == {"other", "tiny"}
+    assert freshness.notebook_imports(project.root / "notebooks/a/one.ipynb") == {"other", "tiny"}
     project.notebook("a/one", "from lib import other", "files = !ls")
-    assert state.notebook_imports(project.root / "notebooks/a/one.ipynb") == {"*"}
+    assert freshness.notebook_imports(project.root / "notebooks/a/one.ipynb") == {"*"}
 
 
 # Whole runs ---------------------------------------------------------------------------------------
@@ -212,7 +213,7 @@ def test_failures_stand_alone(project):
     project.notebook("b/exits", "import sys\nsys.exit(0)", THREE)
     project.notebook("b/silent", "print('nothing saved')")
     project.notebook("b/unknown", THREE, parameters='profil = "mini"')
-    project.write("lib/train.py", "raise SystemExit('no weights today')")
+    project.write("mini/training.py", "raise SystemExit('no weights today')")
 
     code, output = project.run()
     assert code == 1
@@ -302,16 +303,16 @@ def test_a_second_run_is_refused(project):
 
 
 def test_progress_counts_estimates_and_sums_up(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(state.paths, "CACHE", tmp_path)
-    monkeypatch.setattr(state.paths, "FIGURES", tmp_path)
+    monkeypatch.setattr(freshness.paths, "CACHE", tmp_path)
+    monkeypatch.setattr(freshness.paths, "FIGURES", tmp_path)
     monkeypatch.setenv("MODALITY_GAP_EVENTS", str(tmp_path / "events"))
     steps = ["embeddings/clip", "i0t/a", "i0t/b", "report"]
-    state.remember("mini", "embeddings/clip", "digest", 30)
+    freshness.remember("mini", "embeddings/clip", "digest", 30)
     shown = progress.Progress("mini", steps, 1, tmp_path / "events")
     assert shown.left() == ""  # the first time, nothing is known of the notebooks
-    execute.tell(event="start", step="embeddings/clip")
-    execute.tell(event="end", step="embeddings/clip", error=None, seconds=28)
-    execute.tell(event="end", step="i0t/a", error="KeyError: 'x'", seconds=100)
+    notebooks.tell(event="start", step="embeddings/clip")
+    notebooks.tell(event="end", step="embeddings/clip", error=None, seconds=28)
+    notebooks.tell(event="end", step="i0t/a", error="KeyError: 'x'", seconds=100)
     shown.poll()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("[1/4] embeddings/clip")
@@ -319,12 +320,12 @@ def test_progress_counts_estimates_and_sums_up(tmp_path, monkeypatch, capsys):
     assert "100 s  FAILED: KeyError: 'x'" in lines[1]
     assert shown.left() == "about 3 min left"  # two steps, each like the notebook: 200 s
     assert shown.failed() == ["i0t/a", "i0t/b", "report"]
-    execute.tell(event="end", step="i0t/b", error=None, seconds=50)
+    notebooks.tell(event="end", step="i0t/b", error=None, seconds=50)
     shown.poll()
     shown.poll()  # nothing is told twice
     assert len(capsys.readouterr().out.splitlines()) == 1
     assert shown.left() == "about 75 s left"
-    state.write_text(tmp_path / "mini/i0t/b.json", json.dumps({"findings": 2 * [{"verdict": "x"}]}))
+    files.write_text(tmp_path / "mini/i0t/b.json", json.dumps({"findings": 2 * [{"verdict": "x"}]}))
     table = [line.split(maxsplit=3) for line in shown.summary(["i0t/a", "i0t/b"]).splitlines()]
     assert table[1:] == [["i0t/a", "failed", "100"], ["i0t/b", "done", "50", "2 x"]]
     assert shown.failures() == "i0t/a: KeyError: 'x'"
@@ -346,13 +347,13 @@ def test_outputs_are_written_back_in_one_form(project, tmp_path):
         cell = notebook["cells"][2]
         cell["execution_count"] = start
         cell["metadata"] = {"execution": {"iopub": start}, "tags": []}
-        folder = str(state.paths.ROOT)
+        folder = str(freshness.paths.ROOT)
         cell["outputs"] = [
             *({"output_type": "stream", "name": "stdout", "text": text} for text in pieces),
             {
                 "output_type": "stream",
                 "name": "stderr",
-                "text": f"/tmp/ipykernel_{start}/12.py:1: {folder}/lib/gap.py is old\n",
+                "text": f"/tmp/ipykernel_{start}/12.py:1: {folder}/lib/measures/gap.py is old\n",
             },
             {
                 "output_type": "display_data",
@@ -368,21 +369,21 @@ def test_outputs_are_written_back_in_one_form(project, tmp_path):
         ]
         copy = tmp_path / "copy.ipynb"
         copy.write_text(json.dumps(notebook))
-        execute.write_back(source, copy)
+        notebooks.write_back(source, copy)
         return source.read_text()
 
     first = executed(3, ["a\n", "b\n"], "0x7f00aa00")
     assert executed(9, ["a\nb\n"], "0x7f99bb99") == first
-    for gone in ("ipykernel", str(state.paths.ROOT), "0x7f", "papermill", "widget", "injected"):
+    for gone in ("ipykernel", str(freshness.paths.ROOT), "0x7f", "papermill", "widget", "injected"):
         assert gone not in first
     cell = json.loads(first)["cells"][1]
     assert cell["execution_count"] == cell["outputs"][2]["execution_count"] == 2
     assert cell["outputs"][0]["text"] == ["a\n", "b\n"]
     assert cell["outputs"][2]["data"]["image/png"] == "AAAA"
-    assert json.loads(first)["metadata"][execute.OUTPUTS_OF] == state.code_digest(source)
-    before = state.code_digest(source)
+    assert json.loads(first)["metadata"][notebooks.OUTPUTS_OF] == freshness.code_digest(source)
+    before = freshness.code_digest(source)
     project.notebook("a/one", "import x\nx  # other code", "")
-    assert state.code_digest(source) != before
+    assert freshness.code_digest(source) != before
 
 
 def test_a_notebook_that_was_edited_meanwhile_is_left_alone(project, tmp_path):
@@ -391,7 +392,7 @@ def test_a_notebook_that_was_edited_meanwhile_is_left_alone(project, tmp_path):
     copy.write_text(source.read_text())
     project.notebook("a/one", "something new")
     before = source.read_text()
-    execute.write_back(source, copy)
+    notebooks.write_back(source, copy)
     assert source.read_text() == before
 
 
@@ -399,4 +400,4 @@ def test_a_notebook_needs_a_parameters_cell(project, tmp_path):
     source = project.root / "notebooks/a/one.ipynb"
     source.write_text(source.read_text().replace("parameters", "other"))
     with pytest.raises(ValueError, match="one cell tagged 'parameters'"):
-        execute.run_notebook(source, tmp_path / "copy.ipynb", {"profile": "mini"})
+        notebooks.run_notebook(source, tmp_path / "copy.ipynb", {"profile": "mini"})

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.functional.regression import kendall_rank_corrcoef
 
-from lib import metrics, scores
-from lib.posthoc import Standardiser
+from lib.measures import scores
+from lib.methods.standardise import Standardiser
 
 quick = settings(max_examples=20, deadline=None)
 seeds = st.integers(0, 2**20)

@@ -9,7 +9,10 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from lib import items, paper, paths, results, site, summary
+from docs import site
+from lib import paths
+from lib.claims import findings, papers, verdicts
+from workflow import catalogue
 
 for package in ("myst_nb", "furo", "latex2mathml"):
     pytest.importorskip(package, reason="pip install -e '.[site]'")
@@ -54,7 +57,7 @@ def built(tmp_path_factory):
 def pages(built):
     files = built.rglob("*.html")
     found = {file: Page(file.read_text(encoding="utf-8")) for file in files}
-    assert len(found) > len([i for i in items.load().values() if i.notebook.exists()])
+    assert len(found) > len([i for i in catalogue.load().values() if i.notebook.exists()])
     return found
 
 
@@ -72,7 +75,7 @@ def test_every_link_leads_somewhere(built, pages):
 
 def test_the_start_page_leads_everywhere(built, pages):
     reached = {unquote(urlsplit(link).path) for link in pages[built / "index.html"].links}
-    sections = (f"{key}/index.html" for key in paper.KEYS)
+    sections = (f"{key}/index.html" for key in papers.KEYS)
     assert {"00_start_here.html", "gallery.html", "results.html", "glossary.html"} <= reached
     assert reached.issuperset(sections)
     assert "infonce" in pages[built / "glossary.html"].ids
@@ -90,13 +93,13 @@ def test_nothing_is_loaded_from_the_internet(built, pages):
 
 
 def test_an_item_has_its_figure_data_source_and_verdicts(built, pages):
-    for item in items.load().values():
+    for item in catalogue.load().values():
         file = built / f"{item.name}.html"
         if not item.notebook.exists():
             assert not file.exists()
             continue
         text = file.read_text(encoding="utf-8")
-        drawn = results.saved("mini", item.name)
+        drawn = findings.saved("mini", item.name)
         suffixes = ("png", "pdf", "csv", "json") if drawn else ()
         for place in (
             f"notebooks/{item.name}.ipynb",
@@ -121,12 +124,12 @@ def test_formulas_are_drawn_without_a_script(built, pages):
 
 def test_the_table_of_results_is_there_without_a_script(built):
     text = (built / "results.html").read_text(encoding="utf-8")
-    found = results.collect("mini")
+    found = findings.collect("mini")
     assert len(re.findall("<tr data-paper=", text)) == len(found)
     assert re.search(r'<div id="filters"[^>]* hidden>', text)
     assert json.loads((built / "results.json").read_text())["profile"] == "mini"
-    assert summary.in_words(summary.by_claim(found, "mini")["all"]) in text
-    for claim in paper.claims():
+    assert verdicts.in_words(verdicts.by_claim(found, "mini")["all"]) in text
+    for claim in papers.claims():
         assert claim.where.replace("&", "&amp;") in text
 
 
@@ -134,7 +137,7 @@ def test_pages_fit_a_phone_and_can_be_searched(built, pages):
     for file in pages:
         assert 'name="viewport"' in file.read_text()
     index = (built / "searchindex.js").read_text()
-    for item in items.load().values():
+    for item in catalogue.load().values():
         assert (f'"{item.name}"' in index) == item.notebook.exists()
 
 

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import stats
-from lib.scores import kendall
+from lib.measures import bootstrap
+from lib.measures.scores import kendall
 
 quick = settings(max_examples=15, deadline=None)
 ITEMS = np.random.default_rng(0).gamma(2, size=80)
@@ -16,7 +16,7 @@ OTHERS = ITEMS + np.random.default_rng(1).normal(0.1, 0.2, size=80)
 
 
 def test_interval_of_a_mean_against_scipy():
-    found = stats.mean_interval(ITEMS, n_bootstrap=4000, seed=0)
+    found = bootstrap.mean_interval(ITEMS, n_bootstrap=4000, seed=0)
     expected = scipy.stats.bootstrap(
         (ITEMS,), np.mean, method="percentile", n_resamples=4000, rng=1
     ).confidence_interval
@@ -28,7 +28,7 @@ def test_interval_of_a_mean_against_scipy():
 
 def test_interval_of_kendalls_tau_against_scipy():
     a, b = ITEMS[:40], OTHERS[:40]
-    found = stats.bootstrap(lambda i: kendall(a[i], b[i]), 40, n_bootstrap=300)
+    found = bootstrap.interval(lambda i: kendall(a[i], b[i]), 40, n_bootstrap=300)
     expected = scipy.stats.bootstrap(
         (a, b),
         lambda p, q: scipy.stats.kendalltau(p, q).statistic,
@@ -46,8 +46,8 @@ def test_interval_of_kendalls_tau_against_scipy():
 @given(st.integers(2, 60), st.integers(2, 50), st.integers(0, 99))
 def test_the_quick_way_equals_the_general_one(n, n_bootstrap, seed):
     items = ITEMS[:n]
-    quick_way = stats.mean_interval(items, n_bootstrap, seed)
-    general = stats.bootstrap(lambda i: items[i].mean(), n, n_bootstrap, seed)
+    quick_way = bootstrap.mean_interval(items, n_bootstrap, seed)
+    general = bootstrap.interval(lambda i: items[i].mean(), n, n_bootstrap, seed)
     assert (quick_way.value, quick_way.low, quick_way.high) == pytest.approx(
         (general.value, general.low, general.high), rel=1e-12
     )
@@ -57,8 +57,8 @@ def test_the_quick_way_equals_the_general_one(n, n_bootstrap, seed):
 @given(st.integers(2, 40), st.integers(1, 5), st.integers(2, 50), st.integers(0, 99))
 def test_the_length_of_a_mean_equals_the_general_way(n, d, n_bootstrap, seed):
     rows = np.random.default_rng(seed).standard_normal((n, d))
-    quick_way = stats.length_of_mean(rows, n_bootstrap, seed)
-    general = stats.bootstrap(lambda i: np.linalg.norm(rows[i].mean(0)), n, n_bootstrap, seed)
+    quick_way = bootstrap.length_of_mean(rows, n_bootstrap, seed)
+    general = bootstrap.interval(lambda i: np.linalg.norm(rows[i].mean(0)), n, n_bootstrap, seed)
     assert (quick_way.value, quick_way.low, quick_way.high) == pytest.approx(
         (general.value, general.low, general.high), rel=1e-9, abs=1e-12
     )
@@ -69,70 +69,70 @@ def test_a_statistic_may_change_its_indices():
         i.sort()
         return ITEMS[i].mean()
 
-    again = stats.bootstrap(sorted_mean, 30, 20), stats.bootstrap(sorted_mean, 30, 20)
-    assert again[0] == again[1] == stats.bootstrap(lambda i: ITEMS[np.sort(i)].mean(), 30, 20)
+    again = bootstrap.interval(sorted_mean, 30, 20), bootstrap.interval(sorted_mean, 30, 20)
+    assert again[0] == again[1] == bootstrap.interval(lambda i: ITEMS[np.sort(i)].mean(), 30, 20)
 
 
 def test_blocks_change_nothing(monkeypatch):
-    whole = stats.mean_interval(ITEMS, 50)
-    monkeypatch.setattr(stats, "BLOCK", 7 * len(ITEMS))
-    assert stats.mean_interval(ITEMS, 50) == whole
+    whole = bootstrap.mean_interval(ITEMS, 50)
+    monkeypatch.setattr(bootstrap, "BLOCK", 7 * len(ITEMS))
+    assert bootstrap.mean_interval(ITEMS, 50) == whole
 
 
 def test_deterministic_by_seed():
-    assert stats.mean_interval(ITEMS, 50, seed=1) == stats.mean_interval(ITEMS, 50, seed=1)
-    assert stats.mean_interval(ITEMS, 50, seed=1) != stats.mean_interval(ITEMS, 50, seed=2)
+    assert bootstrap.mean_interval(ITEMS, 50, seed=1) == bootstrap.mean_interval(ITEMS, 50, seed=1)
+    assert bootstrap.mean_interval(ITEMS, 50, seed=1) != bootstrap.mean_interval(ITEMS, 50, seed=2)
 
 
 def test_percentiles_are_those_of_the_draws():
     """With a statistic that counts calls, the draws are 1, 2, …, and the interval is known."""
     calls = iter(range(1, 1002))
-    found = stats.bootstrap(lambda i: next(calls), 5, 1000)
+    found = bootstrap.interval(lambda i: next(calls), 5, 1000)
     assert (found.low, found.high) == pytest.approx(np.percentile(np.arange(1, 1001), [2.5, 97.5]))
     assert found.value == 1001
 
 
 def test_pairing_uses_the_same_items_for_both():
-    paired = stats.paired_difference(torch.from_numpy(OTHERS), ITEMS)
+    paired = bootstrap.paired_difference(torch.from_numpy(OTHERS), ITEMS)
     assert paired.value == pytest.approx(OTHERS.mean() - ITEMS.mean())
-    assert paired == stats.mean_interval(OTHERS - ITEMS)
-    apart = stats.mean_interval(OTHERS), stats.mean_interval(ITEMS, seed=1)
+    assert paired == bootstrap.mean_interval(OTHERS - ITEMS)
+    apart = bootstrap.mean_interval(OTHERS), bootstrap.mean_interval(ITEMS, seed=1)
     assert paired.high - paired.low < 0.3 * min(e.high - e.low for e in apart)
-    constant = stats.paired_difference(ITEMS + 0.25, ITEMS)
+    constant = bootstrap.paired_difference(ITEMS + 0.25, ITEMS)
     assert (constant.low, constant.high) == pytest.approx((0.25, 0.25))
 
 
 def test_coverage_of_the_mean():
     """A 95 % interval of 60 normal draws holds the true mean about as often as it says."""
     rng = np.random.default_rng(0)
-    found = [stats.mean_interval(rng.standard_normal(60), 300, seed) for seed in range(300)]
+    found = [bootstrap.mean_interval(rng.standard_normal(60), 300, seed) for seed in range(300)]
     assert 0.90 <= np.mean([e.low <= 0 <= e.high for e in found]) <= 0.98
 
 
 def test_an_undefined_resample_makes_the_interval_undefined():
-    found = stats.bootstrap(lambda i: math.nan if i[0] else 1.0, 5, 50)
+    found = bootstrap.interval(lambda i: math.nan if i[0] else 1.0, 5, 50)
     assert found.value == 1
     assert math.isnan(found.low)
     assert math.isnan(found.high)
 
 
 def test_text():
-    assert str(stats.Estimate(0.5, 0.25, 0.75)) == "0.500 [0.250, 0.750]"
+    assert str(bootstrap.Estimate(0.5, 0.25, 0.75)) == "0.500 [0.250, 0.750]"
 
 
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: stats.mean_interval([1.0]), "at least 2 items"),
-        (lambda: stats.mean_interval([]), "at least 1 number"),
-        (lambda: stats.mean_interval([[1.0, 2.0]]), "must be a list"),
-        (lambda: stats.mean_interval([1.0, math.nan]), "Item 1 of items is not finite"),
-        (lambda: stats.mean_interval([1.0, 2.0], n_bootstrap=1), "n_bootstrap must be at least 2"),
-        (lambda: stats.bootstrap(len, 1), "at least 2 items"),
-        (lambda: stats.paired_difference([1, 2], [1, 2, 3]), "they have 2 and 3"),
-        (lambda: stats.length_of_mean([1.0, 2.0]), "must be a matrix of finite numbers"),
-        (lambda: stats.length_of_mean([[1.0], [math.nan]]), "must be a matrix of finite numbers"),
-        (lambda: stats.length_of_mean([[1.0, 2.0]]), "at least 2 items"),
+        (lambda: bootstrap.mean_interval([1.0]), "at least 2 items"),
+        (lambda: bootstrap.mean_interval([]), "at least 1 number"),
+        (lambda: bootstrap.mean_interval([[1.0, 2.0]]), "must be a list"),
+        (lambda: bootstrap.mean_interval([1.0, math.nan]), "Item 1 of items is not finite"),
+        (lambda: bootstrap.mean_interval([1.0, 2.0], n_bootstrap=1), "n_bootstrap must be at least 2"),
+        (lambda: bootstrap.interval(len, 1), "at least 2 items"),
+        (lambda: bootstrap.paired_difference([1, 2], [1, 2, 3]), "they have 2 and 3"),
+        (lambda: bootstrap.length_of_mean([1.0, 2.0]), "must be a matrix of finite numbers"),
+        (lambda: bootstrap.length_of_mean([[1.0], [math.nan]]), "must be a matrix of finite numbers"),
+        (lambda: bootstrap.length_of_mean([[1.0, 2.0]]), "at least 2 items"),
     ],
 )
 def test_bad_input(call, sentence):

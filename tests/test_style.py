@@ -8,7 +8,7 @@ import sys
 import matplotlib.pyplot as plt
 import pytest
 
-from lib import paths, style
+from lib import paths, plotting
 
 DRAW = """
 import sys
@@ -48,44 +48,44 @@ def test_equal_figures_are_equal_bytes(tmp_path):
 
 
 def test_sizes_are_kept(tmp_path):
-    style.use()
-    figure, axes = plt.subplots(figsize=(style.COLUMN, 2))
+    plotting.use()
+    figure, axes = plt.subplots(figsize=(plotting.COLUMN, 2))
     axes.plot([1, 2])
-    style.savefig(figure, tmp_path / "a" / "figure")
+    plotting.savefig(figure, tmp_path / "a" / "figure")
     height, width, _ = plt.imread(tmp_path / "a" / "figure.png").shape
     assert (width, height) == (round(3.4 * 200), 400)
     assert sorted(file.name for file in (tmp_path / "a").iterdir()) == ["figure.pdf", "figure.png"]
 
 
 def test_both_files_have_one_layout(tmp_path, monkeypatch):
-    style.use()
+    plotting.use()
     figure = plt.figure()
     figure.add_subplot()
     layout, laid_out = figure.get_layout_engine(), []
     own = layout.execute
     monkeypatch.setattr(layout, "execute", lambda f: laid_out.append(f) or own(f))
-    style.savefig(figure, tmp_path / "figure")
+    plotting.savefig(figure, tmp_path / "figure")
     assert laid_out == [figure] and figure.get_layout_engine() is layout
 
 
 def test_a_figure_without_layout_stays_so(tmp_path):
     figure = plt.figure(layout="none")
     figure.add_subplot().plot([1, 2])
-    style.savefig(figure, tmp_path / "figure")
+    plotting.savefig(figure, tmp_path / "figure")
     assert not figure.get_constrained_layout()
 
 
 def test_one_suffix_saves_one_file(tmp_path):
     figure, _ = plt.subplots()
-    style.savefig(figure, tmp_path / "only.pdf")
+    plotting.savefig(figure, tmp_path / "only.pdf")
     assert [file.name for file in tmp_path.iterdir()] == ["only.pdf"]
     with pytest.raises(ValueError, match=r"only\.svg"):
-        style.savefig(figure, tmp_path / "only.svg")
+        plotting.savefig(figure, tmp_path / "only.svg")
 
 
 def test_use_overrides_the_users_settings():
     plt.rcParams.update({"font.size": 30, "axes.grid": True, "lines.linestyle": "--"})
-    style.use()
+    plotting.use()
     assert plt.rcParams["font.size"] == 8
     assert not plt.rcParams["axes.grid"]
     assert plt.rcParams["lines.linestyle"] == "-"
@@ -96,9 +96,9 @@ OKABE_ITO = ["#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "
 
 
 def test_colours_are_those_of_okabe_and_ito():
-    style.use()
+    plotting.use()
     cycle = plt.rcParams["axes.prop_cycle"].by_key()["color"]
-    greys = {style.MISMATCH, style.REFERENCE}
-    assert {*style.COLOURS.values(), *cycle} <= {*OKABE_ITO, *greys}
-    assert len(set(style.COLOURS.values())) == len(style.COLOURS)
-    assert cycle[:2] == [style.IMAGE, style.TEXT]
+    greys = {plotting.MISMATCH, plotting.REFERENCE}
+    assert {*plotting.COLOURS.values(), *cycle} <= {*OKABE_ITO, *greys}
+    assert len(set(plotting.COLOURS.values())) == len(plotting.COLOURS)
+    assert cycle[:2] == [plotting.IMAGE, plotting.TEXT]

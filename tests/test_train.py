@@ -7,9 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from lib import embed, models, paths, profile, train, world
-from lib.pairs import FACTORS, Batches, caption_similarity, drawn_again, load_pool
-from lib.recipes import CONTEXT, KEPT, LONG_CONTEXT, RECIPES
+from lib import paths, profiles
+from lib.encoders import registry
+from lib.encoders.embeddings import embed
+from mini import training, world
+from mini.batches import Batches, FACTORS, caption_similarity, drawn_again, load_pool
+from mini.recipes import CONTEXT, KEPT, LONG_CONTEXT, RECIPES
 
 
 @pytest.fixture
@@ -17,10 +20,10 @@ def recipe(monkeypatch, tmp_path):
     """The base recipe on a few pairs, with its cache in a folder of its own."""
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
     monkeypatch.setattr(paths, "MODELS", tmp_path / "models")
-    monkeypatch.setattr(train, "CHECKPOINT_STEPS", 2)
+    monkeypatch.setattr(training, "CHECKPOINT_STEPS", 2)
     (tmp_path / "cache").mkdir()
     base = RECIPES["mini-clip"]
-    monkeypatch.setattr(train, "validate", lambda state: {})
+    monkeypatch.setattr(training, "validate", lambda state: {})
     small = {"steps": 4, "tagging_steps": 2, "batch": 16, "group": 4, "pool": 60}
     return replace(base, **small, shared_from=2, warm_up=2)
 
@@ -31,12 +34,12 @@ def weights(state):
 
 def test_a_step_lowers_the_loss_of_its_own_batch(recipe, tmp_path):
     pool = load_pool(recipe.pool)
-    state = train.State.start(recipe)
+    state = training.State.start(recipe)
 
     def same_batch(step):
         return np.arange(16), np.full(16, 3)
 
-    losses = [train._step(state, pool, same_batch) for _ in range(6)]
+    losses = [training._step(state, pool, same_batch) for _ in range(6)]
     assert losses[1] < losses[0]  # tagging
     assert losses[5] < losses[2]  # contrastive
     assert state.model.logit_scale.exp().item() == pytest.approx(100, rel=1e-4)
@@ -45,9 +48,9 @@ def test_a_step_lowers_the_loss_of_its_own_batch(recipe, tmp_path):
 @pytest.mark.parametrize("name", ["mini-clip", "mini-rn"])
 def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(recipe, tmp_path, name):
     recipe = replace(recipe, vision=RECIPES[name].vision)
-    whole = train.run(recipe, tmp_path / "whole.pt")
+    whole = training.run(recipe, tmp_path / "whole.pt")
 
-    real = train._step
+    real = training._step
     calls = []
 
     def killed(*arguments):
@@ -57,22 +60,22 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(recipe, tmp_
         return real(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "_step", killed)
+        patch.setattr(training, "_step", killed)
         with pytest.raises(KeyboardInterrupt):
-            train.run(recipe, tmp_path / "killed.pt")
-    resumed = train.run(recipe, tmp_path / "killed.pt")
+            training.run(recipe, tmp_path / "killed.pt")
+    resumed = training.run(recipe, tmp_path / "killed.pt")
     assert resumed.step == whole.step == 6
     for key, value in weights(whole).items():
         assert torch.equal(value, resumed.model.state_dict()[key]), key
 
 
 def test_cutting_texts_changes_nothing(recipe):
-    model = train.build(recipe).eval()
+    model = training.build(recipe).eval()
     tokens = torch.from_numpy(load_pool(60).tokens[:20, 4].astype(np.int64))
     with torch.no_grad():
         theirs = model.encode_text(tokens, normalize=True)
-        torch.testing.assert_close(train.encode_tokens(model, tokens), theirs)
-        torch.testing.assert_close(train._encode_by_length(model, tokens), theirs)
+        torch.testing.assert_close(training.encode_tokens(model, tokens), theirs)
+        torch.testing.assert_close(training._encode_by_length(model, tokens), theirs)
 
 
 def test_groups_share_what_they_should(recipe):
@@ -90,14 +93,14 @@ def test_groups_share_what_they_should(recipe):
 
 
 def test_the_exported_folder_is_plain_open_clip(recipe, tmp_path):
-    state = train.State.start(recipe)
+    state = training.State.start(recipe)
     model = state.model.eval()
-    train.export(state, tmp_path / "out")
+    training.export(state, tmp_path / "out")
     theirs, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{tmp_path / 'out'}")
     tokenizer = open_clip.get_tokenizer(f"local-dir:{tmp_path / 'out'}")
     pool = load_pool(60)
     picture = preprocess(Image.fromarray(pool.images[0]))
-    torch.testing.assert_close(picture, train.to_pixels(pool.images[:1])[0])
+    torch.testing.assert_close(picture, training.to_pixels(pool.images[:1])[0])
     captions = world.pairs("train", 1)[0]["captions"]
     assert np.array_equal(tokenizer(captions).numpy(), pool.tokens[0])
     with torch.no_grad():
@@ -109,15 +112,15 @@ def test_the_exported_folder_is_plain_open_clip(recipe, tmp_path):
 
 def test_train_writes_a_report_and_replaces_the_old_model_at_the_end(recipe, monkeypatch, capsys):
     figures = {"i2t_r1": 0.5, "shape_accuracy": 0.5}
-    monkeypatch.setitem(train.RECIPES, "mini-clip", recipe)
-    monkeypatch.setattr(train, "measure", lambda folder: dict(figures))
-    train.train("mini-clip")
+    monkeypatch.setitem(training.RECIPES, "mini-clip", recipe)
+    monkeypatch.setattr(training, "measure", lambda folder: dict(figures))
+    training.train("mini-clip")
     report = json.loads((paths.MODELS / "mini-clip" / "recipe.json").read_text())
     assert report["test"] == figures and report["recipe"]["steps"] == 4
     assert report["training_pairs_sha256"] == load_pool(60).sha256
     assert capsys.readouterr().out == ""
     figures["shape_accuracy"] = 0.1
-    train.train("mini-clip")
+    training.train("mini-clip")
     told = capsys.readouterr().out
     assert "i2t_r1" in told and "within" in told and "OUTSIDE" in told
     assert not (paths.CACHE / "training" / "mini-clip").exists()
@@ -125,16 +128,16 @@ def test_train_writes_a_report_and_replaces_the_old_model_at_the_end(recipe, mon
 
 def test_a_checkpoint_of_another_recipe_is_not_continued(recipe, tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(b"old")
-    train._same_recipe(tmp_path, {"seed": 0})
+    training._same_recipe(tmp_path, {"seed": 0})
     assert not (tmp_path / "checkpoint.pt").exists()
     (tmp_path / "checkpoint.pt").write_bytes(b"mine")
-    train._same_recipe(tmp_path, {"seed": 0})
+    training._same_recipe(tmp_path, {"seed": 0})
     assert (tmp_path / "checkpoint.pt").exists()
 
 
 def test_an_unknown_recipe_is_refused_with_the_nearest():
     with pytest.raises(ValueError, match="mini-clip"):
-        train.train("mini-clib")
+        training.train("mini-clib")
 
 
 # --- the families -----------------------------------------------------------------------------
@@ -166,8 +169,8 @@ def quick(name: str, recipe):
 
 
 def run_and_export(recipe, folder):
-    state = train.run(recipe, paths.CACHE / f"{folder.name}.pt")
-    train.export(state, folder)
+    state = training.run(recipe, paths.CACHE / f"{folder.name}.pt")
+    training.export(state, folder)
     return state
 
 
@@ -182,7 +185,7 @@ def no_memory_as_it_was():
 @pytest.mark.parametrize("name", [name for name in KINDS if not RECIPES[name].start])
 def test_every_weight_is_drawn_before_the_first_step(recipe, no_memory_as_it_was, name):
     assert torch.empty(1).isnan()
-    for key, weight in weights(train.State.start(quick_alone(name, recipe))).items():
+    for key, weight in weights(training.State.start(quick_alone(name, recipe))).items():
         assert weight.isfinite().all(), key
 
 
@@ -190,7 +193,7 @@ def test_every_weight_is_drawn_before_the_first_step(recipe, no_memory_as_it_was
 def test_every_kind_trains_and_loads_through_the_common_interface(recipe, name):
     family = quick(name, recipe)
     folder = paths.MODELS / name
-    before = weights(train.State.start(family))
+    before = weights(training.State.start(family))
     state = run_and_export(family, folder)
     changed = {k for k, v in weights(state).items() if not torch.equal(v, before[k])}
     if family.trains == "all":
@@ -203,16 +206,16 @@ def test_every_kind_trains_and_loads_through_the_common_interface(recipe, name):
         assert changed == {"visual.proj", "text_projection"}
     else:
         assert not changed
-    model = models.load(f"local-dir:{folder}")
+    model = registry.load(f"local-dir:{folder}")
     rows = world.pairs("test", 6)
-    found = embed.embed(model, rows)
+    found = embed(model, rows)
     assert found.image.shape == (6, 128) and found.text.shape == (30, 128)
     assert model.encode_text([rows[0]["long_caption"]]).isfinite().all()
     # As the training saw them: the exported half precision is all that may differ.
     state.model.eval()
     with torch.no_grad():
         pool = load_pool(family.pool, family.split)
-        rows = state.model.encode_image(train.to_pixels(pool.images[:4]), normalize=True)
+        rows = state.model.encode_image(training.to_pixels(pool.images[:4]), normalize=True)
         if family.normalise:
             rows = state.heads["normalise"].eval()["image"](rows)
             rows = torch.nn.functional.normalize(rows, dim=-1)
@@ -222,14 +225,14 @@ def test_every_kind_trains_and_loads_through_the_common_interface(recipe, name):
 
 def test_shared_towers_are_one_and_stay_so_in_the_file(recipe):
     family = quick("mini-shared", recipe)
-    model = train.build(family)
+    model = training.build(family)
     assert model.visual.transformer is model.transformer
     own = {id(p) for p in model.parameters()}
     shared = [*model.transformer.parameters(), *model.ln_final.parameters(), model.text_projection]
     assert {id(p) for p in shared} < own
     assert len(own) == len({k for k, _ in model.named_parameters()})
     run_and_export(family, paths.MODELS / "mini-shared")
-    loaded = models.load(f"local-dir:{paths.MODELS / 'mini-shared'}").clip
+    loaded = registry.load(f"local-dir:{paths.MODELS / 'mini-shared'}").clip
     for a, b in zip(
         loaded.transformer.parameters(), loaded.visual.transformer.parameters(), strict=True
     ):
@@ -240,38 +243,38 @@ def test_shared_towers_are_one_and_stay_so_in_the_file(recipe):
 
 def test_an_amended_start_closes_the_gap_by_a_rotation(recipe):
     pool = load_pool(recipe.pool)
-    model = train.build(recipe)
+    model = training.build(recipe)
 
     def distance():
         with torch.no_grad():
-            image = model.encode_image(train.to_pixels(pool.images), normalize=True)
-            text = train.encode_tokens(model, torch.from_numpy(pool.tokens[:, 3].astype(np.int64)))
+            image = model.encode_image(training.to_pixels(pool.images), normalize=True)
+            text = training.encode_tokens(model, torch.from_numpy(pool.tokens[:, 3].astype(np.int64)))
         return float((image.mean(0) - text.mean(0)).norm())
 
     before, lengths = distance(), model.text_projection.norm(dim=1)
-    train._amend(model, pool)
+    training._amend(model, pool)
     assert distance() < 0.3 * before
     torch.testing.assert_close(model.text_projection.norm(dim=1), lengths)
 
 
 def test_the_model_before_its_first_step(recipe, monkeypatch):
-    monkeypatch.setattr(train, "AMENDING", 40)
-    plain, amended = (train.untrained(name) for name in ("mini-scratch", "mini-amended"))
+    monkeypatch.setattr(training, "AMENDING", 40)
+    plain, amended = (training.untrained(name) for name in ("mini-scratch", "mini-amended"))
     turned = plain.text_projection.T @ amended.text_projection  # same lengths, other directions
     torch.testing.assert_close(
         plain.text_projection.norm(dim=1), amended.text_projection.norm(dim=1)
     )
     assert not torch.allclose(turned, plain.text_projection.T @ plain.text_projection, atol=1e-3)
     assert torch.equal(plain.visual.proj, amended.visual.proj)
-    started = train.State.start(RECIPES["mini-scratch"]).model
+    started = training.State.start(RECIPES["mini-scratch"]).model
     assert torch.equal(started.text_projection, plain.text_projection) and not plain.training
     with pytest.raises(ValueError, match="starts from mini-clip"):
-        train.untrained("mini-clip-t1")
+        training.untrained("mini-clip-t1")
 
 
 def test_positions_are_stretched_as_in_long_clip():
     positions = torch.arange(float(CONTEXT))[:, None].expand(CONTEXT, 3)
-    longer = train.stretched(positions, LONG_CONTEXT)
+    longer = training.stretched(positions, LONG_CONTEXT)
     assert longer.shape == (LONG_CONTEXT, 3)
     assert torch.equal(longer[:KEPT], positions[:KEPT])
     assert longer[-1, 0] == CONTEXT - 1 and (longer[1:] >= longer[:-1]).all()
@@ -283,40 +286,40 @@ def test_positions_are_stretched_as_in_long_clip():
 
 def test_the_loss_of_two_passes_is_the_mean_over_four_combinations(recipe):
     family = quick("mini-lccom", recipe)
-    state, pool = train.State.start(family), load_pool(family.pool)
+    state, pool = training.State.start(family), load_pool(family.pool)
     index = np.arange(8)
     torch.manual_seed(3)
-    total = train._contrastive(state, pool, index, np.full(8, 3))
+    total = training._contrastive(state, pool, index, np.full(8, 3))
     torch.manual_seed(3)
-    pairs = train.Pairs(state, pool, index, np.full(8, 3))
+    pairs = training.Pairs(state, pool, index, np.full(8, 3))
     combinations = list(pairs.combinations())
     assert len(combinations) == 4
     assert not torch.equal(combinations[0][0], combinations[2][0])  # dropout differs
     each = [
-        sum(w * train.TERMS[term](pairs, x, y) for term, w in family.loss) for x, y in combinations
+        sum(w * training.TERMS[term](pairs, x, y) for term, w in family.loss) for x, y in combinations
     ]
     torch.testing.assert_close(total, sum(each) / 4)
 
 
 def test_recipes_that_begin_alike_share_the_tagging_stage(recipe, monkeypatch):
     one = quick("mini-clip-imsep", recipe)
-    train.run(one, paths.CACHE / "one.pt")
+    training.run(one, paths.CACHE / "one.pt")
     tagged = []
-    monkeypatch.setattr(train, "_tagging", lambda *_: tagged.append(1))
+    monkeypatch.setattr(training, "_tagging", lambda *_: tagged.append(1))
     for name in ("mini-clip", "mini-slip"):
         other = quick(name, recipe)
-        whole = train.run(other, paths.CACHE / f"{name}.pt")
+        whole = training.run(other, paths.CACHE / f"{name}.pt")
         assert whole.step == other.tagging_steps + other.steps
     assert not tagged
     with pytest.raises(AttributeError):  # of the stub: another seed tags for itself
-        train.run(replace(one, seed=7), paths.CACHE / "seven.pt")
+        training.run(replace(one, seed=7), paths.CACHE / "seven.pt")
 
 
 def test_views_are_random_bounded_and_the_same_for_the_same_seed():
-    pixels = train.to_pixels(training_pictures(4))
+    pixels = training.to_pixels(training_pictures(4))
 
     def views(seed):
-        return train.augmented(pixels, torch.Generator().manual_seed(seed))
+        return training.augmented(pixels, torch.Generator().manual_seed(seed))
 
     assert torch.equal(views(1), views(1))
     assert not torch.allclose(views(1), views(2))
@@ -360,18 +363,18 @@ def test_caption_similarity_is_the_share_of_equal_factors():
 
 
 def test_what_a_model_starts_from_is_trained_first(recipe, monkeypatch):
-    monkeypatch.setitem(train.RECIPES, "mini-clip", replace(recipe, steps=1, tagging_steps=0))
-    monkeypatch.setitem(train.RECIPES, "mini-clip-t1", quick_alone("mini-clip-t1", recipe))
-    monkeypatch.setattr(train, "measure", lambda folder: {"i2t_r1": 0.5})
-    train.train("mini-clip-t1")
+    monkeypatch.setitem(training.RECIPES, "mini-clip", replace(recipe, steps=1, tagging_steps=0))
+    monkeypatch.setitem(training.RECIPES, "mini-clip-t1", quick_alone("mini-clip-t1", recipe))
+    monkeypatch.setattr(training, "measure", lambda folder: {"i2t_r1": 0.5})
+    training.train("mini-clip-t1")
     assert (paths.MODELS / "mini-clip" / "recipe.json").is_file()
-    assert (paths.MODELS / "mini-clip-t1" / models.WEIGHTS).is_file()
+    assert (paths.MODELS / "mini-clip-t1" / registry.WEIGHTS).is_file()
 
 
 def test_every_role_has_a_recipe_and_every_recipe_a_known_loss():
-    assert set(profile.load("mini").models.values()) <= set(RECIPES)
+    assert set(profiles.load("mini").models.values()) <= set(RECIPES)
     for name, recipe in RECIPES.items():
-        assert {term for term, _ in recipe.loss} <= set(train.TERMS), name
+        assert {term for term, _ in recipe.loss} <= set(training.TERMS), name
         assert recipe.start == "" or recipe.start in RECIPES
 
 

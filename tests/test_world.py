@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib import world
-from lib.world.captions import SYNONYMS, captions, vocabulary
-from lib.world.render import render
-from lib.world.scenes import HELD_OUT, Scene, Stream, Thing, sample_scene
+from mini import world
+from mini.world.captions import SYNONYMS, captions, vocabulary
+from mini.world.render import render
+from mini.world.scenes import HELD_OUT, Scene, Stream, Thing, sample_scene
 
 # SHA-256 over pixels, captions and long captions of the first twelve scenes of a split. Raise
 # world.VERSION when these change on purpose: every model and figure depends on them.

@@ -5,7 +5,9 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, top_k_accuracy_score
 
-from lib import models, paths, zeroshot
+from lib import paths
+from lib.encoders import registry
+from lib.measures import zeroshot
 
 WORDS = {"cat": 0, "dog": 1, "owl": 2, "photo": 3, "drawing": 4, "of": 5, "a": 6}
 
@@ -39,11 +41,11 @@ def test_prompts_of_a_model_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
     name = f"local-dir:{standins.tiny_clip(tmp_path / 'model')}"
     classes, templates = ["red circle", "blue star"], ["a {}", "the {} on a green square"]
-    first = models.load(name)
+    first = registry.load(name)
     found = zeroshot.class_embeddings(first, classes, templates)
     prompts = [first.encode_text([t.format(c) for c in classes]) for t in templates]
     np.testing.assert_allclose(found, F.normalize(sum(prompts), dim=-1), atol=1e-6)
-    again = models.load(name)
+    again = registry.load(name)
     assert torch.equal(zeroshot.class_embeddings(again, classes, templates), found)
     assert "_parts" not in vars(again)  # nothing was built: all of it was on the disk
 

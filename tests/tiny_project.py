@@ -107,7 +107,7 @@ class Project:
         return {**own, **more}
 
     def start(self, *arguments: str, **more) -> subprocess.Popen:
-        command = [sys.executable, "-m", "lib.run", "--jobs", "2", *arguments]
+        command = [sys.executable, "-m", "workflow.cli", "--jobs", "2", *arguments]
         return subprocess.Popen(
             command,
             cwd=self.root,

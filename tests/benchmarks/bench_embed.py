@@ -1,5 +1,5 @@
 """Encoding once against encoding again for every pair of batches, as naive loops do; and the towers
-of `lib.models`, which compute of the last layer one row only, against open_clip's own.
+of `lib.encoders.registry`, which compute of the last layer one row only, against open_clip's own.
 
 `python tests/benchmarks/bench_embed.py` prints the tables; `pytest -m benchmark` on this file
 checks the ratios. A small random open_clip model stands for any other: the first ratio is the
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from timing import fastest, show
 
-from lib import models
+from lib.encoders import registry, towers
 
 BATCHES, BATCH = 8, 32
 
@@ -74,8 +74,8 @@ def measure_towers() -> dict[str, tuple[float, float]]:
     images, texts = images.flatten(0, 1), texts.flatten(0, 1)
     texts[:, 11], texts[:, 12:] = 499, 0  # the end token has the highest number; padding behind it
     ways = {
-        "images": (lambda: clip.encode_image(images), lambda: models.encode_pixels(clip, images)),
-        "captions": (lambda: clip.encode_text(texts), lambda: models.encode_tokens(clip, texts)),
+        "images": (lambda: clip.encode_image(images), lambda: towers.encode_pixels(clip, images)),
+        "captions": (lambda: clip.encode_text(texts), lambda: towers.encode_tokens(clip, texts)),
     }
     for theirs, ours in ways.values():
         torch.testing.assert_close(ours(), theirs())

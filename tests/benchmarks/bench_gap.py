@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from timing import fastest, show
 
-from lib import gap, posthoc
+from lib.measures import gap
+from lib.methods import standardise
 
 DIMENSIONS = 512
 SIZES = (5_000, 50_000, 500_000)
@@ -18,7 +19,7 @@ LINEAR = {
     "minimum cosine distance, matched": lambda x, y: gap.minimum_cosine_distance(x, y, "matched"),
     "activation profile (images)": lambda x, y: gap.activation_profile(x),
     "singular shares (images)": lambda x, y: gap.singular_share(x),
-    "I0T_post, fit": posthoc.Standardiser.fit,
+    "I0T_post, fit": standardise.Standardiser.fit,
     "linear separability": gap.linear_separability,
 }
 QUADRATIC = {

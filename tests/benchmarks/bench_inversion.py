@@ -17,7 +17,8 @@ import torch
 from timing import fastest, show
 from torch.nn import functional
 
-from lib import inversion, models
+from lib.encoders import registry, towers
+from lib.methods import inversion
 
 BATCH, WIDTHS = 64, {"oti": 512, "ovi": 768}
 CASES = {"OTI, R = 1": ("oti", 1), "OTI, R = 4": ("oti", 4), "OVI, P = 1": ("ovi", 1)}
@@ -25,13 +26,13 @@ PROMISED = {"OTI, R = 1": 35, "OTI, R = 4": 15, "OVI, P = 1": 1.3}
 CPU = torch.device("cpu")
 
 
-def vit_b_32() -> models.Model:
+def vit_b_32() -> towers.Model:
     logging.disable(logging.WARNING)  # that there are no weights is meant
     torch.manual_seed(0)
     clip = open_clip.create_model("ViT-B-32-quickgelu").eval().requires_grad_(False)
     tokenizer = open_clip.get_tokenizer("ViT-B-32-quickgelu")
-    parts = models.Parts(clip, None, tokenizer)
-    return models.Model("ViT-B/32", "random", 100.0, CPU, lambda: parts)
+    parts = towers.Parts(clip, None, tokenizer)
+    return towers.Model("ViT-B/32", "random", 100.0, CPU, lambda: parts)
 
 
 def whole_text(model, tokens: int):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from timing import fastest, show
 
-from lib import retrieval
+from lib.measures import retrieval
 
 IMAGES, PER_IMAGE, DIMENSIONS = 5_000, 5, 512
 EVERY = 10

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from lib import world
-from lib.world.render import render
+from mini import world
+from mini.world.render import render
 
 N = 300
 

@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from lib import paper, paths
+from lib import paths
+from lib.claims import papers
 
 pytestmark = [
     pytest.mark.browser,
@@ -24,7 +25,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def website(tmp_path_factory):
     """Folder and address of the site, built and served."""
-    from lib import site
+    from docs import site
 
     folder = tmp_path_factory.mktemp("website")
     with pytest.MonkeyPatch.context() as patch:
@@ -47,7 +48,7 @@ def test_findings_are_filtered(page, website):
     page.goto(f"{website[1]}/results.html#paper=i0t")
     assert set(column(page, "key")) == {"i0t"}
     page.select_option("#by-paper", "")
-    assert set(column(page, "key")) == set(paper.KEYS)
+    assert set(column(page, "key")) == set(papers.KEYS)
     page.select_option("#by-verdict", "reproduced")
     assert set(column(page, "verdict")) == {"reproduced"}
     page.fill("#by-words", "no finding has this word")

@@ -1,0 +1,288 @@
+"""The website: a page for every notebook with its figure and verdicts, a gallery, all results.
+
+`build` writes Markdown pages and copies of the notebooks, with a header each, to a folder in the
+cache; Sphinx with MyST-NB makes HTML of them. Nothing is run, and nothing comes from the internet:
+formulas become MathML when the site is built, which browsers draw without a script.
+`./run_all.sh --site` calls it.
+"""
+
+import io
+import os
+import shutil
+from pathlib import Path
+
+import jinja2
+import nbformat
+
+from docs import report
+from lib import paths
+from lib.claims import findings, papers, verdicts
+from workflow import catalogue, freshness
+
+DATA = Path(__file__).with_name("site_data")
+TARGET = paths.ROOT / "site"
+GLOSSARY = paths.NOTEBOOKS / "glossary.md"
+TITLE = "The modality gap, reproduced"
+# What latex2mathml does not know, in words that it knows.
+WRITTEN_OTHERWISE = {
+    r"\arg": r"\operatorname{arg}",
+    r"\_": "_",
+    r"\begin{aligned}": r"\begin{array}{rl}",
+    r"\end{aligned}": r"\end{array}",
+}
+FEATURED = (
+    *("mind_the_gap/fig1_modality_gap", "i0t/table2_main_comparison"),
+    *("i0t/fig3_activation_patterns", "i0t/fig2_gap_severity"),
+)
+
+
+def build(profile_name: str, target: Path | None = None) -> Path:
+    """Build the site of a profile; the whole of it is put in place at the end.
+
+    Args:
+        profile_name: whose figures and findings are shown.
+        target: the folder of the site, `site/` by default; what it held is replaced.
+
+    Returns: the folder.
+
+    Raises: ValueError if Sphinx warns of anything, e.g. of a link that leads nowhere.
+    """
+    target = target or TARGET
+    work = paths.CACHE / f"site-src-{os.getpid()}"
+    try:
+        Source(work / "source", profile_name).write()
+        _sphinx(work)
+        if target.exists():
+            shutil.rmtree(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(work / "html", target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return target
+
+
+# Sphinx -------------------------------------------------------------------------------------------
+
+
+def _sphinx(work: Path) -> None:
+    from sphinx.application import Sphinx
+
+    warnings = io.StringIO()
+    Sphinx(
+        *(work / "source", DATA, work / "html", work / "doctrees", "html"),
+        confoverrides={"html_extra_path": [str(work / "source" / "_files")]},
+        status=None,
+        warning=warnings,
+    ).build()
+    if text := warnings.getvalue().strip():
+        raise ValueError(f"The site has faults:\n{text.replace(str(work), '')}")
+    for needless in (".buildinfo", "objects.inv"):
+        (work / "html" / needless).unlink(missing_ok=True)
+    shutil.rmtree(work / "html" / "_sources", ignore_errors=True)
+    (work / "html" / ".nojekyll").touch()  # or a code host would hide folders called _…
+
+
+def setup(app) -> dict:
+    """Sphinx calls this: formulas as MathML."""
+    app.add_html_math_renderer("mathml", (_inline_formula, None), (_formula, None))
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def mathml(latex: str, display: str = "inline") -> str:
+    """A formula in LaTeX as MathML, with its source as the text for those who cannot see it."""
+    from latex2mathml.converter import convert
+
+    for unknown, known in WRITTEN_OTHERWISE.items():
+        latex = latex.replace(unknown, known)
+    formula = convert(latex, display=display)
+    if "\\" in formula or ">&<" in formula:
+        raise ValueError(f"The site cannot draw this formula: {latex}")
+    return formula
+
+
+def _inline_formula(writer, node) -> None:
+    from docutils.nodes import SkipNode
+
+    writer.body.append(mathml(node.astext()))
+    raise SkipNode
+
+
+def _formula(writer, node) -> None:
+    from docutils.nodes import SkipNode
+
+    formula = mathml(node.astext(), "block")
+    writer.body.append(f'<div class="formula" tabindex="0">{formula}</div>\n')
+    raise SkipNode
+
+
+# The pages ----------------------------------------------------------------------------------------
+
+
+class Source:
+    """The pages that Sphinx reads, in a folder."""
+
+    def __init__(self, folder: Path, profile_name: str):
+        self.folder, self.profile = folder, profile_name
+        self.figures = paths.FIGURES / profile_name
+        self.findings = findings.collect(profile_name)
+        self.claims = verdicts.by_claim(self.findings, profile_name)
+        catalogue = catalogue.load()
+        self.items = {name: item for name, item in catalogue.items() if item.notebook.exists()}
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(DATA),
+            autoescape=True,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            undefined=jinja2.StrictUndefined,
+        )
+        environment.globals |= {
+            "css": lambda verdict: verdict.replace(" ", "-"),
+            "outcomes": verdicts.OUTCOMES,
+        }
+        self.templates = environment
+
+    def write(self) -> None:
+        for item in self.items.values():
+            self._put(f"{item.name}.ipynb", self.notebook(item))
+            self._copy_files(item)
+        used = [s for s in report.SECTIONS if s != report.START and self.of_section(s)]
+        for section in used:
+            self._put(f"{section}/index.md", self.section(section))
+        self._put("gallery.md", self.gallery(used))
+        self._put("results.md", self.results())
+        self._put("index.md", self.start(used))
+        self._put("glossary.md", GLOSSARY.read_text(encoding="utf-8"))
+        self._put("_files/results.json", verdicts.results_json(self.profile))
+
+    def _put(self, name: str, text: str) -> None:
+        (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (self.folder / name).write_text(text, encoding="utf-8")
+
+    def _copy_files(self, item: catalogue.Item) -> None:
+        files = [file for file in freshness.figures(self.profile, item.name) if file.is_file()]
+        places = [(file, Path("figures", item.name).with_suffix(file.suffix)) for file in files]
+        notebook = self.executed(item), Path("notebooks", f"{item.name}.ipynb")
+        for file, place in [*places, notebook]:
+            copy = self.folder / "_files" / place
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, copy)
+
+    def _html(self, template: str, page: str, **values) -> str:
+        """A template as a block of MyST; `top` leads from the page to the start of the site."""
+        top = "../" * page.count("/")
+        text = self.templates.get_template(template).render(top=top, **values)
+        return f"\n``````{{raw}} html\n{text.strip()}\n``````\n"
+
+    def of_section(self, section: str) -> list[catalogue.Item]:
+        return [item for item in self.items.values() if item.paper == section]
+
+    def card(self, item: catalogue.Item) -> dict:
+        """What the templates show of an item."""
+        picture = self.figures / f"{item.name}.png"
+        drawn = picture.is_file()
+        size = picture.read_bytes()[16:24] if drawn else bytes(8)
+        rows = self.findings[self.findings["item"] == item.name]
+        return {
+            "name": item.name,
+            "title": item.title,
+            "where": item.where,
+            "paper": report.heading(item.paper),
+            "url": report.source(item.paper),
+            "drawn": drawn,
+            "status": item.status(self.profile),
+            "width": int.from_bytes(size[:4], "big"),
+            "height": int.from_bytes(size[4:], "big"),
+            "findings": [self.finding(row) for _, row in rows.iterrows()],
+            "verdicts": verdicts.counts(rows.verdict, findings.VERDICTS),
+        }
+
+    def finding(self, row) -> dict:
+        return {
+            **row.to_dict(),
+            "here": report.measured(row),
+            "paper_name": report.heading(row.paper),
+            "page": f"{row['item']}.html" if row["item"] in self.items else "",
+        }
+
+    def executed(self, item: catalogue.Item) -> Path:
+        """The notebook with outputs of this profile: those of mini are committed."""
+        copy = freshness.executed_file(self.profile, item.name)
+        return copy if self.profile != "mini" and copy.is_file() else item.notebook
+
+    def notebook(self, item: catalogue.Item) -> str:
+        """The notebook with a header below its title, and a text for each of its pictures."""
+        notebook = nbformat.read(self.executed(item), as_version=4)
+        title, _, rest = notebook.cells[0].source.partition("\n")
+        card = self.card(item)
+        header = self._html("item.html.j2", item.name, card=card)
+        notebook.cells[0].source = f"{title}\n{header}\n{rest}"
+        part = item.title
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":
+                headings = [line for line in cell.source.splitlines() if line.startswith("## ")]
+                part = headings[-1].strip("# ") if headings else part
+            else:
+                cell.metadata["mystnb"] = {"image": {"alt": f"{item.where}: {part}"}}
+        return nbformat.writes(notebook)
+
+    def section(self, section: str) -> str:
+        """The page of a paper: what became of its claims, and its figures."""
+        own = self.of_section(section)
+        entries = [f"{item.where}: {item.title} <{item.name.rpartition('/')[2]}>" for item in own]
+        page = f"{section}/index"
+        counted = section in papers.KEYS
+        count = verdicts.of_paper(self.findings, self.claims, section) if counted else None
+        entry = papers.PAPERS.get(section)
+        planned = [
+            item
+            for item in catalogue.load().values()
+            if item.paper == section and not item.notebook.exists()
+        ]
+        header = self._html("section.html.j2", page, entry=entry, count=count,
+            url=report.source(section), section=section, planned=planned,
+            cards=[self.card(item) for item in own])  # fmt: skip
+        return f"# {report.heading(section)}\n{header}\n{_contents(entries)}"
+
+    def gallery(self, sections: list[str]) -> str:
+        parts = ["# Gallery", "", "Every figure and table; each leads to its notebook."]
+        for section in (report.START, *sections):
+            cards = [self.card(item) for item in self.of_section(section)]
+            parts += [f"\n## {report.heading(section)}"] if section else []
+            parts += [self._html("cards.html.j2", "gallery", cards=cards)] if cards else []
+        return "\n".join(parts)
+
+    def results(self) -> str:
+        rows = [self.finding(row) for _, row in self.findings.iterrows()]
+        table = self._html("results.html.j2", "results", rows=rows, counts=self.counts(),
+            claims=self.claims["all"].to_dict(), papers=[report.heading(k) for k in papers.KEYS],
+            verdicts=[*findings.VERDICTS, findings.PLANNED], rule=verdicts.RULE,
+            words=verdicts.in_words(self.claims["all"]),
+            main=verdicts.in_words(self.claims.main), profile=self.profile)  # fmt: skip
+        return f"# Results\n{table}"
+
+    def counts(self) -> list[tuple[str, str, dict]]:
+        """Name, page and counts of each paper, and of all."""
+        rows = [
+            (report.heading(key), f"{key}/index.html" if self.of_section(key) else "", key)
+            for key in papers.KEYS
+        ]
+        return [
+            (name, page, verdicts.of_paper(self.findings, self.claims, key))
+            for name, page, key in [*rows, ("All", "", None)]
+        ]
+
+    def start(self, sections: list[str]) -> str:
+        featured = [self.card(self.items[name]) for name in FEATURED if name in self.items]
+        page = self._html("start.html.j2", "index", counts=self.counts(), cards=featured,
+            words=verdicts.in_words(self.claims["all"]), n=len(self.items),
+            begin=next((item.name for item in self.of_section(report.START)), ""),
+            papers=[(report.source(k), papers.PAPERS[k]) for k in papers.KEYS])  # fmt: skip
+        first = [item.name for item in self.of_section(report.START)]
+        pages = [f"{report.heading(section)} <{section}/index>" for section in sections]
+        return f"# {TITLE}\n{page}\n{_contents([*first, 'gallery', 'results', 'glossary', *pages])}"
+
+
+def _contents(entries: list[str]) -> str:
+    """The entries of the navigation below this page."""
+    lines = "\n".join(entries)
+    return f"```{{toctree}}\n:hidden:\n\n{lines}\n```\n"

@@ -1,0 +1,177 @@
+"""Verdicts: from the comparisons that a rule makes to one word, and from findings to claims.
+
+A rule names comparisons and where the interval of each has to lie. It is reproduced if all lie
+there, not reproduced if one lies wholly on the other side, and inconclusive otherwise. Where a rule
+looks for the worst of several comparisons, "on the other side" is judged with Holm's correction for
+their number; that all of them hold needs none.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from lib.measures.bootstrap import Estimate, simultaneous
+
+UNTESTABLE = "not testable here"
+VERDICTS = ("reproduced", "not reproduced", "inconclusive", UNTESTABLE)
+PLANNED, MIXED = "planned", "mixed"  # of a claim: no notebook has tested it; its findings disagree
+
+
+# From comparisons to a verdict --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One number that a rule looks at.
+
+    Attributes:
+        name: what is compared, for the reader.
+        estimate: the number and its 95 % interval.
+        wanted: where the interval has to lie, in words.
+        margin: how far inside it lies: above 0 as claimed, below 0 the opposite.
+    """
+
+    name: str
+    estimate: Estimate
+    wanted: str
+    margin: Estimate
+
+    @property
+    def holds(self) -> bool:
+        return self.margin.above()
+
+    @property
+    def fails(self) -> bool:
+        return self.margin.below()
+
+
+def above(name: str, estimate: Estimate, bound: float = 0.0) -> Comparison:
+    """The whole interval has to lie above the bound."""
+    return Comparison(name, estimate, f"above {bound:g}", _moved(estimate, -bound))
+
+
+def below(name: str, estimate: Estimate, bound: float = 0.0) -> Comparison:
+    """The whole interval has to lie below the bound."""
+    return Comparison(name, estimate, f"below {bound:g}", _moved(-estimate, bound))
+
+
+def within(name: str, estimate: Estimate, low: float, high: float) -> Comparison:
+    """The whole interval has to lie between the bounds."""
+    e = estimate
+    margin = Estimate(
+        min(e.value - low, high - e.value),
+        min(e.low - low, high - e.high),
+        min(e.high - low, high - e.low),
+    )
+    return Comparison(name, estimate, f"between {low:g} and {high:g}", margin)
+
+
+def _moved(e: Estimate, by: float) -> Estimate:
+    return Estimate(e.value + by, e.low + by, e.high + by)
+
+
+def verdict(holds: bool, fails: bool) -> str:
+    """The verdict of a rule with two sides: "reproduced", "not reproduced", or else "inconclusive".
+
+    Raises: ValueError if both are so: then the rule contradicts itself.
+    """
+    if holds and fails:
+        raise ValueError("A claim cannot hold and fail at once: the rule contradicts itself.")
+    return "reproduced" if holds else "not reproduced" if fails else "inconclusive"
+
+
+def judge(comparisons: Sequence[Comparison], holm: bool = True) -> str:
+    """The verdict of a rule that all of these comparisons have to fulfil.
+
+    `holm=False` is the verdict without the correction, to be quoted where a rule was amended.
+
+    Raises: ValueError for no comparison: a rule that compares nothing has no verdict.
+    """
+    if not comparisons:
+        raise ValueError("A rule needs at least one comparison.")
+    margins = dict(enumerate(c.margin for c in comparisons))
+    sure = simultaneous(margins) if holm else margins
+    return verdict(
+        holds=all(c.holds for c in comparisons), fails=any(e.below() for e in sure.values())
+    )
+
+
+def amended(comparisons: Sequence[Comparison]) -> str:
+    """What a finding says of its rule since Holm's correction came in; empty for one comparison."""
+    if len(comparisons) < 2:
+        return ""
+    return (
+        "Rule amended on 2026-11-28, after results were known: until then one interval on the "
+        "other side was enough to fail, without a correction for the number of comparisons. By "
+        f"that rule: {judge(comparisons, holm=False)}."
+    )
+
+
+def shown(comparisons: Sequence[Comparison], spec: str = ".3f") -> pd.DataFrame:
+    """The comparisons as a table for the reader: number and interval, what was wanted, and seen."""
+    rows = [
+        {
+            "comparison": c.name,
+            "value": format(c.estimate, spec),
+            "wanted": c.wanted,
+            "seen": "yes" if c.holds else "the opposite" if c.fails else "open",
+        }
+        for c in comparisons
+    ]
+    return pd.DataFrame(rows).set_index("comparison")
+
+
+def in_words(comparisons: Sequence[Comparison], spec: str = ".3f") -> str:
+    """The same in one line, e.g. "shape +2.1 [0.3, 3.9]; colour -0.2 [-1.0, 0.6]"."""
+    return "; ".join(f"{c.name} {format(c.estimate, spec)}" for c in comparisons)
+
+
+# From findings to claims --------------------------------------------------------------------------
+
+OUTCOMES = (*VERDICTS[:3], MIXED, UNTESTABLE, PLANNED)
+RULE = (
+    "A claim counts as reproduced, as not reproduced or as inconclusive if every finding on it "
+    "that could be tested says so, and as mixed where they disagree. It is not testable here if no "
+    "finding on it could be tested, and planned if there is none."
+)
+MAIN_RULE = (
+    "The same, from the findings on the profile's main model alone; for a claim that has none "
+    "of these, from all findings on it."
+)
+
+
+def outcome(each: Sequence[str]) -> str:
+    """The verdict on a claim from those of its findings, one of `OUTCOMES` (see `RULE`)."""
+    tested = set(each) - {UNTESTABLE, PLANNED}
+    if len(tested) > 1:
+        return MIXED
+    if tested:
+        return tested.pop()
+    return UNTESTABLE if UNTESTABLE in each else PLANNED
+
+
+def by_claim(found: pd.DataFrame, main_model: str) -> pd.DataFrame:
+    """One row per claim: its paper, `all` by `RULE` and `main` by `MAIN_RULE`.
+
+    `found` has a row for every finding (`lib.claims.findings.COLUMNS`).
+    """
+    rows = []
+    for claim, its in found.groupby("claim", sort=False):
+        on_main = its[its.model == main_model]
+        main = outcome([*(on_main if len(on_main) else its).verdict])
+        rows.append({"claim": claim, "paper": its.paper.iloc[0]}
+            | {"all": outcome([*its.verdict]), "main": main})  # fmt: skip
+    return pd.DataFrame(rows).set_index("claim")
+
+
+def counts(each: pd.Series, kinds=OUTCOMES) -> dict[str, int]:
+    """How many of each kind, those that do not occur included."""
+    return {kind: int((each == kind).sum()) for kind in kinds}
+
+
+def counts_in_words(each: pd.Series) -> str:
+    """The counts in words, to be quoted, e.g. "of 60 claims, 58 are reproduced, 2 mixed"."""
+    parts = [f"{n} {kind}" for kind, n in counts(each).items() if n]
+    first, _, kind = parts[0].partition(" ")
+    return f"of {len(each)} claims, {', '.join([f'{first} are {kind}', *parts[1:]])}"

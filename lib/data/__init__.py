@@ -1,0 +1,1 @@
+"""Pairs, labels and judgements, with the same columns from all sources."""

@@ -1,0 +1,76 @@
+"""Captions that people have rated, or that the world rates in their stead."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import datasets
+import numpy as np
+from datasets import Dataset
+
+from lib import suggestions
+from lib.data import sources
+from lib.encoders.download import NotAvailable
+
+# name -> (file of the CLIPScore repository's flickr8k_example/download.py, raters per caption)
+JUDGED = {
+    "flickr8k-expert": ("flickr8k.json", 3),
+    "flickr8k-cf": ("crowdflower_flickr8k.json", 1),
+}
+
+
+def load_judgements(name: str, n: int | None = None) -> Dataset:
+    """Captions rated by people, of at most `n` images (default: all).
+
+    `name`: "world-expert", "world-cf", "flickr8k-expert" (three experts, 1 to 4) or "flickr8k-cf"
+    (one share of yes votes, 0 to 1). Columns: image, image_id, caption, references (list of
+    strings), ratings (one number per rater), rating (their mean).
+
+    Flickr8k is not downloaded for you: run `flickr8k_example/download.py` of the CLIPScore authors
+    (github.com/jmhessel/clipscore) and put its folder `flickr8k` into the one that the variable
+    MODALITY_GAP_DATA names. Candidates that equal a reference are left out there (expert), or are
+    taken out of the references (cf).
+
+    Raises: ValueError for a name that does not exist; NotAvailable if the data are not there.
+    """
+    known = ["world-expert", "world-cf", *JUDGED]
+    if name not in known:
+        raise ValueError(suggestions.unknown("data set of judgements", name, known))
+    sources.check_n(n)
+    if name.startswith("world-"):
+        world = sources.world()
+        return world.judgements(name.removeprefix("world-"), sources.at_most(n, world.N_JUDGED))
+    file, raters = JUDGED[name]
+    folder = sources.own_folder() / "flickr8k" if sources.own_folder() else None
+    if folder is None or not (folder / file).is_file():
+        raise NotAvailable(
+            f"{name} is not downloaded for you: run flickr8k_example/download.py of "
+            "github.com/jmhessel/clipscore and let MODALITY_GAP_DATA name the folder that holds "
+            f"flickr8k/{file}."
+        )
+    images = list(json.loads((folder / file).read_text(encoding="utf-8")).items())[:n]
+    rows = [row for key, entry in images for row in _judged(folder, key, entry, raters)]
+    features = sources.features(
+        caption=datasets.Value("string"),
+        references=sources.TEXTS,
+        ratings=datasets.List(datasets.Value("float32")),
+        rating=datasets.Value("float32"),
+    )
+    return Dataset.from_dict({key: [row[key] for row in rows] for key in features}, features)
+
+
+def _judged(folder: Path, key: str, entry: dict, raters: int) -> Iterator[dict]:
+    """One row per candidate: its raters' entries follow each other in the file."""
+    judged = entry["human_judgement"]
+    for i in range(0, len(judged), raters):
+        ratings = [float(one["rating"]) for one in judged[i : i + raters]]
+        if not np.isfinite(ratings).all():
+            continue
+        yield {
+            "image": str(folder / entry["image_path"]),
+            "image_id": Path(key).stem,
+            "caption": sources.tidy(judged[i]["caption"]),
+            "references": [sources.tidy(text) for text in entry["ground_truth"]],
+            "ratings": ratings,
+            "rating": sum(ratings) / len(ratings),
+        }

@@ -1,0 +1,59 @@
+"""Image-caption pairs: the embedded world and public data sets, with the same columns."""
+
+import csv
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from datasets import Dataset
+
+from lib.data import sources
+from lib.encoders import download
+
+N_CAPTIONS = 5  # a few COCO images have six or seven; every evaluation uses the first five
+
+
+def load_pairs(name: str, split: str = "test", n: int | None = None) -> Dataset:
+    """Image-caption pairs: at most `n` rows (default: all) of a split of a data set.
+
+    `name`: "world"; "world-heldout" (unseen combinations) and "world-rendition" (unseen styles);
+    "coco" or "flickr30k".
+
+    Columns: image (datasets.Image), image_id (string), captions (list of strings, five per image).
+    The world has in addition long_caption and the attributes as class labels.
+
+    Raises: ValueError for a name or split that does not exist; NotAvailable if it cannot be had.
+    """
+    sources.check("data set of pairs", sources.pair_names(), name, split, n)
+    if name.startswith("world"):
+        world, split = sources.world(), sources.WORLD_TARGETS.get(name, {}).get(split, split)
+        return world.pairs(split, sources.at_most(n, world.SPLITS[split][1]))
+    source = sources.PAIRS[name][split]
+    folder = download.fetch(
+        source.repo, source.revision, [source.table, source.archive], kind="dataset"
+    )
+    files = {"table": str(folder / source.table), "archive": str(folder / source.archive)}
+    features = sources.features(captions=sources.TEXTS)
+    with sources.reading(name):
+        rows = Dataset.from_generator(
+            _captioned,
+            features=features,
+            cache_dir=str(sources.cache()),
+            gen_kwargs={**files, "split": split},
+        )
+    return sources.first(sources.complete(rows, source.rows, name), n)
+
+
+def _captioned(table: str, archive: str, split: str) -> Iterator[dict]:
+    with zipfile.ZipFile(archive) as images, open(table, newline="", encoding="utf-8") as lines:
+        members = {Path(member).name: member for member in images.namelist()}
+        for row in csv.DictReader(lines):
+            if row.get("split", split) != split:
+                continue
+            file = row["filename"]
+            yield {
+                "image": {"bytes": images.read(members[file]), "path": file},
+                "image_id": Path(file).stem,
+                "captions": [sources.tidy(text) for text in json.loads(row["raw"])[:N_CAPTIONS]],
+            }

@@ -1,0 +1,308 @@
+"""How far apart two modalities lie, and what their embeddings look like.
+
+Every function takes tensors or arrays, images as `x` (n, d) and texts as `y` (m, d), L2-normalises
+them first (sums in float64) and gives floats or NumPy arrays. Bad input (not a matrix, other
+width, too few rows, NaN, a zero vector) is a ValueError that names the row.
+
+Sources: I0T (arXiv 2412.14384) and Mind the Gap (arXiv 2203.02053).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from lib import validation
+from lib.measures import bootstrap
+
+SEVERE, MODERATE = 0.63, 0.19  # I0T section 3.1: the knots of its two fits
+TILE = 1024  # rows of a similarity matrix held at a time
+
+
+# --- distance between the modalities -------------------------------------------------------------
+
+
+def centroid_gap(x, y) -> np.ndarray:
+    """The gap vector (d,): mean image embedding minus mean text embedding.
+
+    Source: Mind the Gap section 4, where it is called the modality gap.
+    """
+    x, y = validation.two_sets(x, y)
+    return _moments(x)[0] - _moments(y)[0]
+
+
+def centroid_distance(x, y) -> float:
+    """CD, the length of the gap vector, in [0, 2]. Source: I0T section 3 (Centroid Distance)."""
+    return float(np.linalg.norm(centroid_gap(x, y)))
+
+
+def centroid_distance_interval(x, y, n_bootstrap: int = 1000, seed: int = 0) -> bootstrap.Estimate:
+    """Centroid distance of pairs (n, d each), and its interval by bootstrap over the pairs.
+
+    What `stats.bootstrap` of `centroid_distance(x[i], y[i])` gives, in one matrix product.
+
+    Raises: ValueError for fewer than 2 pairs or resamples.
+    """
+    x, y = validation.pairs(x, y)
+    apart = validation.unit(x).astype(np.float64) - validation.unit(y)
+    return bootstrap.length_of_mean(apart, n_bootstrap, seed)
+
+
+def minimum_cosine_distance(x, y, pairs: str = "all") -> float:
+    """MCD: the smallest 1 - cos of an image and a text, in [0, 2].
+
+    I0T section 3 does not say between which: `pairs="all"` takes every image with every text,
+    `"matched"` row i with row i.
+    """
+    if pairs == "matched":
+        return float(1 - _paired_cosine(x, y).max())
+    if pairs != "all":
+        raise ValueError(f'pairs must be "all" or "matched", not {pairs!r}.')
+    x, y = map(validation.unit, validation.two_sets(x, y))
+    return float(1 - max((x[i : i + TILE] @ y.T).max() for i in range(0, len(x), TILE)))
+
+
+def alignment(x, y) -> float:
+    """Mean cosine of the pairs (row i with row i), in [-1, 1].
+
+    Source: AlignCLIP (arXiv 2406.17639) Table 1, the alignment score.
+    """
+    return float(_paired_cosine(x, y).mean())
+
+
+def alignment_loss(x, y) -> float:
+    """Mean squared distance of the pairs, = 2 - 2 * alignment; 0 is best.
+
+    Source: Wang & Isola (arXiv 2005.10242) with alpha = 2, as in I0T appendix D.3.
+    """
+    return 2 - 2 * alignment(x, y)
+
+
+def uniformity(x, t: float = 2.0) -> float:
+    """log of the mean of exp(-t |a - b|^2) over the pairs of different rows; lower is more uniform.
+
+    Time grows with n^2, memory with n. Source: Wang & Isola (arXiv 2005.10242), I0T appendix D.3.
+    """
+    x = validation.unit(validation.vectors(x, "x", minimum=2))
+    total = 0.0
+    for i in range(0, len(x), TILE):
+        kernel = np.exp(2 * t * (x[i : i + TILE] @ x[i:].T - 1))
+        rows = len(kernel)
+        total += np.triu(kernel[:, :rows], 1).sum(dtype=np.float64)
+        total += kernel[:, rows:].sum(dtype=np.float64)
+    return float(np.log(total / (len(x) * (len(x) - 1) / 2)))
+
+
+def severity(centroid_distance: float) -> str:
+    """ "severe" (CD >= 0.63), "moderate" (CD >= 0.19) or "low". Source: I0T section 3.1."""
+    if not 0 <= centroid_distance <= 2:
+        raise ValueError(f"A centroid distance lies in [0, 2]; {centroid_distance} does not.")
+    if centroid_distance >= SEVERE:
+        return "severe"
+    return "moderate" if centroid_distance >= MODERATE else "low"
+
+
+# --- can the modalities be told apart? -----------------------------------------------------------
+
+
+def linear_separability(x, y, seed: int = 0) -> float:
+    """LS = 1 - MSE, on held-out rows, of a linear regression that predicts the modality.
+
+    Least squares with intercept (the smallest solution where there are many), labels 0 for images
+    and 1 for texts, 70 % of each modality to fit and 30 % to test. It is no accuracy: with nothing
+    to find, it tends to 0.75 for many rows, falls below that when n is not far above d, and may be
+    negative. Source: I0T section 3 and appendix D.2; labels and intercept are not stated there.
+
+    Raises: ValueError for fewer than 4 rows in a modality.
+    """
+    from scipy.linalg import lstsq  # slow to import
+
+    fit, test = _split(x, y, seed)
+    n = sum(len(index) for _, index, _ in fit)
+    centre = sum(block.sum(0, dtype=np.float64) for block, _ in _blocks(fit)) / n
+    label_centre = sum(label * len(index) for _, index, label in fit) / n
+    # Normal equations in float64, block by block: d x d whatever n. LAPACK's gelsy gives the
+    # smallest solution where n < d, as its default does, in less than half the time.
+    gram, moment = 0, 0
+    for block, label in _blocks(fit):
+        gram += (block - centre).T @ (block - centre)
+        moment += (block - centre).T @ (label - label_centre)
+    small = len(gram) * np.finfo(np.float64).eps
+    weights = lstsq(gram, moment, cond=small, lapack_driver="gelsy", check_finite=False)[0]
+    error = [(block - centre) @ weights + label_centre - label for block, label in _blocks(test)]
+    return float(1 - np.mean(np.concatenate(error) ** 2))
+
+
+def modality_classifier(x, y, seed: int = 0) -> dict[str, float]:
+    """Held-out {"accuracy", "auc"} of a logistic regression that tells images from texts.
+
+    Chance is 0.5 for both (accuracy: for equally many rows). Same split as linear_separability.
+    Embeddings are scaled by sqrt(d), so that entries are of order one and scikit-learn's default
+    penalty (C = 1) means the same for every d.
+
+    Raises: ValueError for fewer than 4 rows in a modality.
+    """
+    # Here, because most notebooks measure a gap without it, and it takes a second to import.
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+
+    (fit, fit_label), (test, test_label) = (
+        map(np.concatenate, zip(*_blocks(part), strict=True)) for part in _split(x, y, seed)
+    )
+    scale = math.sqrt(fit.shape[1])
+    model = LogisticRegression(max_iter=1000).fit(fit * scale, fit_label)
+    decision = model.decision_function(test * scale)
+    return {
+        "accuracy": float(np.mean((decision > 0) == test_label)),
+        "auc": float(roc_auc_score(test_label, decision)),
+    }
+
+
+# --- what the embeddings look like ---------------------------------------------------------------
+
+
+class Activations(NamedTuple):
+    """Mean and standard deviation over the samples of each dimension, (d,) each."""
+
+    mean: np.ndarray
+    std: np.ndarray
+
+
+class Peak(NamedTuple):
+    dimension: int  # counted from 0
+    value: float
+
+
+def activation_profile(x) -> Activations:
+    """Mean and standard deviation of each dimension of the normalised embeddings.
+
+    Source: I0T section 3.2, Fig. 3.
+    """
+    mean, square = _moments(validation.vectors(x, "x"))
+    return Activations(mean, np.sqrt(np.maximum(square - mean**2, 0)))
+
+
+def peaks(profile: Activations, k: int) -> list[Peak]:
+    """The k dimensions whose mean activation is largest in size, largest first.
+
+    Dimensions are counted from 0; I0T section 3.2 (93rd, 134th, 313th) does not say from where.
+    """
+    mean = profile.mean
+    if not 1 <= k <= len(mean):
+        raise ValueError(f"k must be between 1 and the {len(mean)} dimensions, not {k}.")
+    order = np.argsort(-np.abs(mean), kind="stable")[:k]
+    return [Peak(int(i), float(mean[i])) for i in order]
+
+
+def dominating_share(x) -> np.ndarray:
+    """Share (d,) of the squared norm of the mean embedding that each dimension holds; sums to 1.
+
+    Raises: ValueError if the mean embedding is zero.
+    """
+    square = _moments(validation.vectors(x, "x"))[0] ** 2
+    if square.sum() < 1e-14:
+        raise ValueError("The mean embedding is zero, so that no dimension can dominate it.")
+    return square / square.sum()
+
+
+def cosine_bound(p: float, q: float, d: float = math.inf) -> float:
+    """Largest |cos| of an image with one peak `p` and a text with two peaks `q` in d dimensions.
+
+    The peaks lie at different dimensions and all other entries are equal within a vector: an upper
+    bound under that assumption only. Source: I0T section 3.3, appendix C (0.76 for p = -1/2,
+    q = 1/3, d infinite).
+    """
+    if p**2 > 1 or 2 * q**2 > 1 or d < 3:
+        raise ValueError(f"A unit vector needs p^2 <= 1, 2 q^2 <= 1 and d >= 3; got {p}, {q}, {d}.")
+    p, q = abs(p), abs(q)
+    image, text = math.sqrt(1 - p**2), math.sqrt(1 - 2 * q**2)
+    if d == math.inf:
+        return image * text
+    image, text = image / math.sqrt(d - 1), text / math.sqrt(d - 2)  # one of the equal entries
+    return 2 * q * image + p * text + (d - 3) * image * text
+
+
+# --- where severity changes ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TwoPiece:
+    """A continuous line with one bend: value + slope * (x - knot), a slope on each side."""
+
+    knot: float
+    value: float
+    left: float
+    right: float
+
+    def __call__(self, x) -> np.ndarray:
+        x = validation.array(x) - self.knot
+        return self.value + self.left * np.minimum(x, 0) + self.right * np.maximum(x, 0)
+
+
+def two_piece_fit(cd, values) -> TwoPiece:
+    """The continuous two-piece line of least squares through (cd, values).
+
+    For a given knot the rest is linear; the knot is the best of the observed points, refined
+    between its neighbours. Source: I0T section 3.1, Fig. 2.
+
+    Raises: ValueError for fewer than 4 different centroid distances.
+    """
+    from scipy.optimize import minimize_scalar  # as sklearn above: slow to import
+
+    x, y = validation.numbers(cd, "cd"), validation.numbers(values, "values")
+    if len(x) != len(y):
+        raise ValueError(f"cd and values must be pairs; they have {len(x)} and {len(y)} items.")
+    knots = np.unique(x)
+    if len(knots) < 4:
+        raise ValueError(f"A line with a bend needs 4 different distances; got {len(knots)}.")
+    best = 1 + int(np.argmin([_bend(k, x, y)[1] for k in knots[1:-1]]))
+    bounds = max(knots[best - 1], knots[1]), min(knots[best + 1], knots[-2])
+    found = minimize_scalar(lambda k: _bend(k, x, y)[1], bounds=bounds, method="bounded")
+    knot = found.x if found.fun < _bend(knots[best], x, y)[1] else knots[best]
+    value, left, right = _bend(knot, x, y)[0]
+    return TwoPiece(float(knot), float(value), float(left), float(right))
+
+
+def _bend(knot, x, y) -> tuple[np.ndarray, float]:
+    """Least squares for a given knot: (value, left, right) and the sum of squared errors."""
+    parts = np.stack([np.ones_like(x), np.minimum(x - knot, 0), np.maximum(x - knot, 0)], 1)
+    coefficients = np.linalg.lstsq(parts, y, rcond=None)[0]
+    return coefficients, float(np.sum((parts @ coefficients - y) ** 2))
+
+
+# --- helpers -------------------------------------------------------------------------------------
+
+
+def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and mean square (d,) of the normalised rows, in float64."""
+    total = np.zeros((2, x.shape[1]))
+    for block in validation.unit_blocks(x):
+        total[0] += block.sum(0, dtype=np.float64)
+        total[1] += np.einsum("ij,ij->j", block, block, dtype=np.float64)
+    return total[0] / len(x), total[1] / len(x)
+
+
+def _paired_cosine(x, y) -> np.ndarray:
+    x, y = validation.pairs(x, y)
+    blocks = zip(validation.unit_blocks(x), validation.unit_blocks(y), strict=True)
+    return np.concatenate([np.einsum("ij,ij->i", a, b, dtype=np.float64) for a, b in blocks])
+
+
+def _split(x, y, seed: int):
+    """70 % of each modality to fit, 30 % to test: two lists of (embeddings, row numbers, label)."""
+    rng = np.random.default_rng(seed)
+    fit, test = [], []
+    for label, rows in enumerate(validation.two_sets(x, y, minimum=4)):
+        order, cut = rng.permutation(len(rows)), round(0.7 * len(rows))
+        fit.append((rows, order[:cut], float(label)))
+        test.append((rows, order[cut:], float(label)))
+    return fit, test
+
+
+def _blocks(part):
+    """The normalised rows that `_split` chose and their labels, in blocks."""
+    for rows, index, label in part:
+        for i in range(0, len(index), validation.BLOCK):
+            block = validation.unit(rows[index[i : i + validation.BLOCK]])
+            yield block, np.full(len(block), label)

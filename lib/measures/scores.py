@@ -1,0 +1,89 @@
+"""Image-caption scores on embeddings: CLIP-S, RefCLIP-S and I0T-S, and their rank correlation.
+
+Three scales of "CLIPScore" are about; here CLIP-S is 2.5 * max(cos, 0) (Hessel et al.), I0T-S is
+the bare cosine. One score per pair.
+"""
+
+import numpy as np
+
+from lib import validation
+
+PROMPT = "A photo depicts "  # CLIP-S and RefCLIP-S put it before every caption: encode it with them
+WEIGHT = 2.5
+
+
+def cosine(x, y) -> np.ndarray:
+    """(n,) plain cosine of x and y (n, d), row by row, in [-1, 1].
+
+    Raises: ValueError for bad embeddings (not pairs, NaN, a zero vector).
+    """
+    x, y = validation.pairs(x, y)
+    return np.einsum("ij,ij->i", validation.unit(x), validation.unit(y), dtype=np.float64)
+
+
+def clip_s(image, text, weight: float = WEIGHT) -> np.ndarray:
+    """(n,) weight * max(cos(image, text), 0), for images and captions (n, d), row by row.
+
+    Captions are encoded with `PROMPT` in front. Source: CLIPScore (arXiv 2104.08718) section 3.
+
+    Raises: ValueError for bad embeddings (not pairs, NaN, a zero vector).
+    """
+    return weight * np.maximum(cosine(image, text), 0)
+
+
+def ref_clip_s(image, text, references, owner, weight: float = WEIGHT) -> np.ndarray:
+    """(n,) harmonic mean of CLIP-S and max(max_r cos(text, r), 0); 0 where either is 0.
+
+    `references` (m, d) are the reference captions of all pairs, `owner` (m,) the pair each belongs
+    to. Source: CLIPScore (arXiv 2104.08718) section 3, RefCLIPScore.
+
+    Raises: ValueError for bad embeddings, or a pair without a reference.
+    """
+    score = clip_s(image, text, weight)
+    text, references = (
+        validation.vectors(text, "text"),
+        validation.vectors(references, "references"),
+    )
+    owner = validation.labels(owner, len(references), "owner")
+    count = np.bincount(owner, minlength=len(text)) if owner.min() >= 0 else []
+    if len(count) != len(text):
+        raise ValueError(f"owner must name rows of the {len(text)} pairs, counted from 0.")
+    if not count.all():
+        raise ValueError(f"Pair {int(count.argmin())} has no reference: drop it.")
+    nearest = np.zeros(len(text))  # negative cosines count as 0
+    np.maximum.at(nearest, owner, cosine(text[owner], references))
+    both = score + nearest
+    return np.divide(2 * score * nearest, both, out=np.zeros_like(both), where=both > 0)
+
+
+def i0t_s(x, y, standardiser, sides: tuple[str, str] = ("image", "text")) -> np.ndarray:
+    """(n,) cosine of the I0T_post embeddings of x and y (n, d): weight 1, not clipped, in [-1, 1].
+
+    `standardiser` is a fitted `lib.methods.standardise.Standardiser`.
+    `sides` says what x and y are: ("image", "image") and ("text", "text") score pairs within one
+    modality, with that modality's mean on both sides. Source: I0T (arXiv 2412.14384) section 4.2.
+
+    Raises: ValueError for bad embeddings, or another side than "image" and "text".
+    """
+    apply = {"image": standardiser.image, "text": standardiser.text}
+    if not set(sides) <= set(apply) or len(sides) != 2:
+        raise ValueError(f'sides must be two of "image" and "text", not {sides!r}.')
+    x, y = validation.pairs(x, y)
+    return cosine(apply[sides[0]](x), apply[sides[1]](y))
+
+
+def kendall(a, b, variant: str = "b") -> float:
+    """Kendall's tau-b or tau-c of two lists (n,), in [-1, 1]; papers report it times 100.
+
+    nan if one list is constant (as in I0T Table 2, where every score was clipped to 0).
+
+    Raises: ValueError for another variant, lists that do not match, or fewer than two items.
+    """
+    from scipy.stats import kendalltau  # a second's import, which few notebooks need
+
+    if variant not in ("b", "c"):
+        raise ValueError(f'variant must be "b" or "c", not {variant!r}.')
+    a, b = validation.numbers(a, "a", minimum=2), validation.numbers(b, "b", minimum=2)
+    if len(a) != len(b):
+        raise ValueError(f"a and b must be of one length; they have {len(a)} and {len(b)} items.")
+    return float(kendalltau(a, b, variant=variant).statistic)

@@ -1,0 +1,118 @@
+"""Profiles: which models, data sets and sizes every notebook gets (`profiles/*.yaml`)."""
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
+
+from lib import paths, suggestions
+
+FULL = "mini"  # the profile that fills every role
+SMALL = {"n_pairs": 200, "n_train_pairs": 500, "n_bootstrap": 100}
+
+Name = Annotated[str, Field(min_length=1, strict=True)]
+Size = Annotated[StrictInt, Field(gt=0)]
+
+
+class Profile(BaseModel):
+    """What a notebook works on.
+
+    Attributes:
+        name: the file's name, e.g. "mini".
+        models: role -> name in the model registry; a role that the profile cannot fill is absent.
+        pairs: data set of image-caption pairs.
+        labelled: short name -> labelled data set; the first one is the main one.
+        judgements: "expert" and "cf" -> data set of rated captions.
+        n_pairs: pairs of the test split that are used.
+        n_train_pairs: pairs of the train split that are used to fit means.
+        n_bootstrap: resamples behind every interval.
+        pairs_2: a second data set of pairs, if there is one.
+        targets: data sets of pairs to retrieve from beyond the main one, and to fine-tune on.
+        also: further models that a comparison over models may use.
+        small: sizes were cut down for a quick try.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Name
+    models: dict[Name, Name]
+    pairs: Name
+    labelled: dict[Name, Name]
+    judgements: dict[Name, Name]
+    n_pairs: Size
+    n_train_pairs: Size
+    n_bootstrap: Annotated[StrictInt, Field(ge=100)]
+    pairs_2: Name | None = None
+    targets: tuple[Name, ...] = ()
+    also: tuple[Name, ...] = ()
+    small: bool = False
+
+    def seeds(self, role: str = "clip") -> list[str]:
+        """A role's model and its training seeds (`<role>_seed1`, `<role>_seed2`).
+
+        One model where no other seed was published, none where the profile lacks the role.
+        """
+        roles = (role, f"{role}_seed1", f"{role}_seed2")
+        return [self.models[role] for role in roles if role in self.models]
+
+
+@cache
+def roles() -> tuple[str, ...]:
+    """Every model role that there is."""
+    return tuple(_read(FULL)["models"])
+
+
+def available() -> list[str]:
+    """Names of all profiles."""
+    return sorted(path.stem for path in paths.PROFILES.glob("*.yaml"))
+
+
+def path(name: str) -> Path:
+    """The file of a profile.
+
+    Raises: ValueError if there is none of this name; the message names the nearest.
+    """
+    if name not in available():
+        raise ValueError(suggestions.unknown("profile", name, available()))
+    return paths.PROFILES / f"{name}.yaml"
+
+
+def load(name: str, small: bool = False) -> Profile:
+    """Read and check `profiles/<name>.yaml`; `small` cuts every size down for a quick try.
+
+    Raises: ValueError if there is no such profile, or its file has an unknown, a missing or an
+    ill-typed entry.
+    """
+    where, content = f"profiles/{name}.yaml", _read(name)
+    if not isinstance(content, dict):
+        raise ValueError(f"{where} must hold keys and values.")
+    try:
+        loaded = Profile(**content | {"name": name})
+    except ValidationError as error:
+        raise ValueError(f"{where}: {_sentence(error)}") from None
+    for role in loaded.models:
+        if role not in roles():
+            raise ValueError(f"{where}: {suggestions.unknown('model role', role, roles())}")
+    if "clip" not in loaded.models:
+        raise ValueError(f"{where}: models must name the main model, in the role 'clip'.")
+    if small:
+        caps = {key: min(getattr(loaded, key), cap) for key, cap in SMALL.items()}
+        loaded = loaded.model_copy(update=caps | {"small": True})
+    return loaded
+
+
+def _read(name: str):
+    return yaml.safe_load(path(name).read_text(encoding="utf-8"))
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first thing that is wrong with a profile, in one sentence."""
+    first = error.errors()[0]
+    key = str(first["loc"][0])
+    if first["type"] == "extra_forbidden":
+        return suggestions.unknown("key", key, set(Profile.model_fields) - {"name", "small"})
+    if first["type"] == "missing":
+        return f"the key {key!r} is missing."
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}, not {first['input']!r}."

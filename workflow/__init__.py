@@ -1,0 +1,1 @@
+"""Running it all: Snakemake, and what it cannot do."""
