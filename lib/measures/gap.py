@@ -40,9 +40,10 @@ def centroid_distance(x, y) -> float:
 def centroid_distance_interval(x, y, n_bootstrap: int = 1000, seed: int = 0) -> bootstrap.Estimate:
     """Centroid distance of pairs (n, d each), and its interval by bootstrap over the pairs.
 
-    What `stats.bootstrap` of `centroid_distance(x[i], y[i])` gives, in one matrix product.
+    It estimates the distance of the means of all pairs that could have been drawn: the noise of
+    the draw, which adds to `centroid_distance`, is taken off (`bootstrap.length_of_mean`).
 
-    Raises: ValueError for fewer than 2 pairs or resamples.
+    Raises: ValueError for fewer than 2 pairs or 100 resamples.
     """
     x, y = validation.pairs(x, y)
     apart = validation.unit(x).astype(np.float64) - validation.unit(y)
