@@ -1,14 +1,17 @@
 """A model on a data set: what notebooks measure again and again, one number per item."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+import torch
 from datasets import Dataset
 
-from lib.data.labelled import class_prompts, load_labelled
+from lib.data.labelled import class_prompts, load_labelled, load_test_images, same_images
 from lib.encoders.download import NotAvailable
 from lib.encoders.embeddings import embed_images, text_encoder
 from lib.encoders.towers import Model
-from lib.measures import zeroshot
+from lib.measures import retrieval, zeroshot
+from lib.methods import inversion
 
 
 def load_sets(
@@ -20,10 +23,21 @@ def load_sets(
         names: short name -> data set, as in a profile.
         n: at most so many rows of each.
     """
+    return _those_there(names, lambda name: load_labelled(name, split, n))
+
+
+def load_test_sets(
+    names: Mapping[str, str], n: int, seed: int = 0
+) -> tuple[dict[str, Dataset], str]:
+    """`load_test_images` of the labelled data sets that can be had, and a word on the others."""
+    return _those_there(names, lambda name: load_test_images(name, n, seed))
+
+
+def _those_there(names: Mapping[str, str], load: Callable[[str], Dataset]):
     rows, missing = {}, []
     for key, name in names.items():
         try:
-            rows[key] = load_labelled(name, split, n)
+            rows[key] = load(name)
         except NotAvailable as error:
             missing.append(f"Without {key}: {error}")
     return rows, " ".join(missing)
@@ -40,3 +54,50 @@ def zero_shot(
     """
     classes = zeroshot.class_embeddings(text_encoder(model), *class_prompts(name, rows, template))
     return zeroshot.evaluate(embed_images(model, rows), classes, rows["label"][:])
+
+
+def image_retrieval(
+    model: Model,
+    rows: Mapping[str, Dataset],
+    n_queries: int,
+    ask: Callable[[torch.Tensor], Mapping[str, torch.Tensor]],
+    measure=retrieval.average_precision,
+) -> dict[tuple[str, str], np.ndarray]:
+    """Which images of its class does a query find? By label set and kind of query, in points.
+
+    The first `n_queries` images of every set are the queries, the others the gallery, as native
+    embeddings. Source: Cross the Gap section 5.1; as there, a query without an image of its class
+    counts 0.
+
+    Args:
+        rows: label set -> images with labels; sets of the same images share search and ranking.
+        ask: embeddings (queries, d) of the query images -> {kind: embeddings (queries, d)}.
+        measure: of the ranks, one number per query.
+
+    Returns: (label set, kind) -> (queries,); the set "mean" has the mean over all label sets.
+    """
+    found = {}
+    for keys in same_images(dict(rows)):
+        images = embed_images(model, rows[keys[0]])
+        labels = np.array([rows[key]["label"][:] for key in keys])
+        for kind, query in ask(images[:n_queries]).items():
+            each = retrieval.precision_in_set(query, images[n_queries:], labels, measure)
+            found |= {(key, kind): some for key, some in zip(keys, each, strict=True)}
+    for kind in dict.fromkeys(kind for _, kind in found):
+        found["mean", kind] = np.mean([found[key, kind] for key in rows], axis=0)
+    return found
+
+
+def native_and_oti(
+    model: Model, rows: Mapping[str, Dataset], n_queries: int, steps: Sequence[int], seed: int = 0
+) -> dict[tuple[str, str], np.ndarray]:
+    """`image_retrieval` by native embeddings ("native") and by those of inverted texts ("OTI").
+
+    One pseudo-token per image; `steps` are those of `inversion.oti`, and the last one counts.
+    """
+
+    def ask(native: torch.Tensor) -> dict[str, torch.Tensor]:
+        searched = inversion.oti(model, native, steps=steps, batch=200, seed=seed)
+        return {"native": native, "OTI": searched.embeddings}
+
+    return image_retrieval(model, rows, n_queries, ask)

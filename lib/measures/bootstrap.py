@@ -147,6 +147,19 @@ def differences(
     return {key: paired_difference(scores[key], against[key], n_bootstrap, seed) for key in both}
 
 
+def minus(
+    scores: Mapping[tuple, np.ndarray], reference: object, n_bootstrap: int = 1000, seed: int = 0
+) -> dict:
+    """`paired_difference` by key: minus the scores of the same key that ends with `reference`.
+
+    Of ("shape", "OTI") and ("shape", "native"), `minus(scores, "native")` makes ("shape", "OTI"),
+    OTI minus native. Keys without such a partner are left out.
+    """
+    partners = {key: scores.get((*key[:-1], reference)) for key in scores if key[-1] != reference}
+    against = {key: each for key, each in partners.items() if each is not None}
+    return differences(scores, against, n_bootstrap, seed)
+
+
 def simultaneous(estimates: Mapping[object, Estimate]) -> dict[object, Estimate]:
     """The same estimates with intervals for a family of comparisons with 0, by Holm's method.
 

@@ -1,0 +1,80 @@
+import types
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from torch.nn.functional import normalize
+
+from lib.data import tasks
+from lib.encoders.download import NotAvailable
+from lib.measures import retrieval
+
+
+def labelled(labels, where="here"):
+    return Dataset.from_dict(
+        {"label": labels, "image_id": [f"{where}-{i}" for i in range(len(labels))]}
+    )
+
+
+@pytest.fixture
+def embeddings(monkeypatch):
+    """Six images, whatever the data set."""
+    found = normalize(torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), dim=1)
+    monkeypatch.setattr(tasks, "embed_images", lambda model, rows: found)
+    return found
+
+
+def test_sets_that_cannot_be_had_are_named(monkeypatch):
+    def load(name, n, seed):
+        if name == "far":
+            raise NotAvailable("it is far away.")
+        return name, n, seed
+
+    monkeypatch.setattr(tasks, "load_test_images", load)
+    rows, left_out = tasks.load_test_sets({"a": "near", "b": "far"}, 5, seed=2)
+    assert rows == {"a": ("near", 5, 2)}
+    assert left_out == "Without b: it is far away."
+
+
+def test_image_retrieval_has_every_set_and_kind_and_their_mean(embeddings):
+    rows = {"shape": labelled([0, 1, 0, 1, 1, 0]), "colour": labelled([2, 0, 0, 2, 2, 2])}
+    rows["elsewhere"] = labelled([0, 0, 1, 1, 0, 1], "there")
+    asked = []
+
+    def ask(native):
+        asked.append(native)
+        return {"native": native, "other": -native}
+
+    found = tasks.image_retrieval(None, rows, 2, ask)
+    kinds = ("native", "other")
+    assert set(found) == {(key, kind) for key in (*rows, "mean") for kind in kinds}
+    assert len(asked) == 2  # once for the two label sets of the same images
+    label = np.array(rows["colour"]["label"][:])
+    expected = retrieval.precision_in_set(-embeddings[:2], embeddings[2:], label)
+    assert found["colour", "other"] == pytest.approx(expected)
+    each = np.mean([found[key, "native"] for key in rows], axis=0)
+    assert found["mean", "native"] == pytest.approx(each)
+
+
+def test_a_query_without_an_image_of_its_class_counts_0(embeddings):
+    found = tasks.image_retrieval(
+        None, {"shape": labelled([9, 1, 0, 1, 1, 0])}, 2, lambda native: {"native": native}
+    )
+    assert found["shape", "native"][0] == 0 < found["shape", "native"][1]
+
+
+def test_native_and_oti_searches_the_queries(embeddings, monkeypatch):
+    def oti(model, images, **asked):
+        assert torch.equal(images, embeddings[:3])
+        assert asked == {"steps": [0, 5], "batch": 200, "seed": 1}
+        return types.SimpleNamespace(embeddings=images.flip(0))
+
+    monkeypatch.setattr(tasks.inversion, "oti", oti)
+    labels = [0, 1, 1, 0, 1, 0]
+    found = tasks.native_and_oti(None, {"shape": labelled(labels)}, 3, [0, 5], seed=1)
+    reference = tasks.image_retrieval(
+        None, {"shape": labelled(labels)}, 3, lambda native: {"OTI": native.flip(0)}
+    )
+    assert found["shape", "OTI"] == pytest.approx(reference["shape", "OTI"])
+    assert found["mean", "native"] == pytest.approx(found["shape", "native"])
