@@ -78,7 +78,7 @@ def test_pairs_and_uniformity_against_loops(seed, n, d):
 
 def test_tiles_and_blocks_change_nothing(monkeypatch):
     x, y = cloud(53, 7, 0, 2), cloud(53, 7, 1)
-    names = ["uniformity", "activation_profile", "dominating_share", "singular_share"]
+    names = ["uniformity", "activation_profile", "dominating_share"]
     pairs = ["centroid_distance", "minimum_cosine_distance", "alignment"]
 
     def everything():
@@ -88,7 +88,7 @@ def test_tiles_and_blocks_change_nothing(monkeypatch):
 
     whole = everything()
     monkeypatch.setattr(gap, "TILE", 10)
-    monkeypatch.setattr(gap.checks, "BLOCK", 10)
+    monkeypatch.setattr(gap.validation, "BLOCK", 10)
     np.testing.assert_allclose(everything(), whole, rtol=1e-6)
 
 
@@ -105,8 +105,6 @@ def test_profile_peaks_and_shares():
     assert first.value == profile.mean[4]
     share = unit(x).mean(0) ** 2
     np.testing.assert_allclose(gap.dominating_share(x), share / share.sum(), atol=1e-6)
-    singular = np.linalg.svd(unit(x), compute_uv=False) ** 2
-    np.testing.assert_allclose(gap.singular_share(x), singular / singular.sum(), atol=1e-6)
     with pytest.raises(ValueError, match="k must be between 1 and the 6"):
         gap.peaks(profile, 7)
 
@@ -164,6 +162,17 @@ def test_separate_modalities_are_told_apart_and_mixed_ones_are_not():
     assert gap.modality_classifier(x, y, 3) == gap.modality_classifier(x, y, 3)
 
 
+def test_separability_is_both_measures_on_each_split():
+    x, y = cloud(60, 5, 0, 1), cloud(40, 5, 1, -1)
+    found = gap.separability(x, y, n_splits=3, seed=4)
+    for k, split in enumerate((4, 5, 6)):
+        assert found["linear separability"][k] == gap.linear_separability(x, y, split)
+        classifier = gap.modality_classifier(x, y, split)
+        assert {name: found[name][k] for name in classifier} == classifier
+    with pytest.raises(ValueError, match="n_splits must be at least 1"):
+        gap.separability(x, y, n_splits=0)
+
+
 # --- invariances ---------------------------------------------------------------------------------
 
 
@@ -174,7 +183,6 @@ def measures(x, y):
         gap.minimum_cosine_distance(x, y, "matched"),
         gap.alignment(x, y),
         gap.uniformity(x),
-        *gap.singular_share(x),
     ]
 
 
@@ -288,7 +296,7 @@ def test_two_piece_fit_is_the_best_on_a_fine_grid():
 # --- bad input -----------------------------------------------------------------------------------
 
 GOOD = cloud(6, 4, 0)
-ONE_SET = [gap.uniformity, gap.activation_profile, gap.dominating_share, gap.singular_share]
+ONE_SET = [gap.uniformity, gap.activation_profile, gap.dominating_share]
 TWO_SETS = [
     gap.centroid_distance,
     gap.minimum_cosine_distance,

@@ -56,6 +56,14 @@ def test_means_are_those_of_normalised_embeddings_and_no_spread_is_divided_out()
     assert spread[3] > 5 * spread[[1, 2, 4, 5]].max()
 
 
+def test_i0t_post_with_own_means_is_a_fit_on_the_same_rows():
+    fitted = Standardiser.fit(X, Y)
+    for rows, expected in zip(
+        standardise.i0t_post(X, Y), (fitted.image(X), fitted.text(Y)), strict=True
+    ):
+        torch.testing.assert_close(rows, expected)
+
+
 def test_the_gap_closes_and_a_single_sample_is_treated_alike():
     standardiser = Standardiser.fit(X, Y)
     x, y = standardiser.image(X), standardiser.text(Y)
@@ -186,14 +194,12 @@ def test_both_shifts_against_their_formulas(seed, amount):
         unit(a - amount / 2 * g / np.linalg.norm(g)),
         unit(b + amount / 2 * g / np.linalg.norm(g)),
     )
-    images = unit(a - amount * g / np.linalg.norm(g))
     for found, expected in (
         (standardise.shift(x, y, amount, unit=False), raw),
         (standardise.shift(x, y, amount), code),
     ):
         for rows, rows_expected in zip(found, expected, strict=True):
             np.testing.assert_allclose(rows, rows_expected, atol=1e-4)
-    np.testing.assert_allclose(standardise.shift_images(x, y, amount), images, atol=1e-4)
 
 
 def symmetric_modalities(distance, n=4000, d=512):
@@ -225,9 +231,8 @@ def test_no_shift_is_none_and_bad_shifts_are_refused():
         x, y = standardise.shift(X, Y, 0, unit=unit_vector)
         np.testing.assert_allclose(x, unit(X), atol=1e-6)
         np.testing.assert_allclose(y, unit(Y), atol=1e-6)
-    for call in (standardise.shift, standardise.shift_images):
-        with pytest.raises(ValueError, match="the gap has no direction"):
-            call(X, X, 0.5)
+    with pytest.raises(ValueError, match="the gap has no direction"):
+        standardise.shift(X, X, 0.5)
     one, other = torch.tensor([[1.0, 0]]), torch.tensor([[-1.0, 0]])
     with pytest.raises(ValueError, match="Row 0 becomes a zero vector"):
         standardise.shift(one, other, 2)

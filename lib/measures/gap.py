@@ -160,6 +160,46 @@ def modality_classifier(x, y, seed: int = 0) -> dict[str, float]:
     }
 
 
+def separability(x, y, n_splits: int = 5, seed: int = 0) -> dict[str, np.ndarray]:
+    """How well images (n, d) and texts (m, d) are told apart on each of several random splits.
+
+    "linear separability" (`linear_separability`), "accuracy" and "auc" (`modality_classifier`), one
+    number per split each (n_splits,); the splits have the seeds from `seed` on. The smallest and
+    the largest number are no 95 % interval.
+
+    Raises: ValueError for fewer than 4 rows in a modality, or no split.
+    """
+    if n_splits < 1:
+        raise ValueError(f"n_splits must be at least 1, not {n_splits}.")
+    splits = range(seed, seed + n_splits)
+    regressions = [linear_separability(x, y, split) for split in splits]
+    classifiers = [modality_classifier(x, y, split) for split in splits]
+    return {
+        "linear separability": np.array(regressions),
+        "accuracy": np.array([each["accuracy"] for each in classifiers]),
+        "auc": np.array([each["auc"] for each in classifiers]),
+    }
+
+
+def silhouette(x, y) -> np.ndarray:
+    """(n,) silhouette of pairs (n, d each) with the two modalities as clusters, in [-1, 1].
+
+    s = (b - a) / max(a, b) for an embedding, with a its mean cosine distance to its own modality
+    and b that to the other; the mean over an image and its text. It is above 0 for what lies
+    nearer to its own modality. Source: Rousseeuw, J. Comput. Appl. Math. 20 (1987) 53-65.
+
+    Raises: ValueError for fewer than 2 pairs, or x and y that are no pairs.
+    """
+    from sklearn.metrics import silhouette_samples  # slow to import
+
+    x, y = validation.pairs(x, y)
+    if len(x) < 2:
+        raise ValueError("A silhouette needs at least 2 pairs.")
+    modality = np.repeat([0, 1], len(x))
+    both = silhouette_samples(np.concatenate([x, y]), modality, metric="cosine")
+    return (both[: len(x)] + both[len(x) :]) / 2
+
+
 # --- what the embeddings look like ---------------------------------------------------------------
 
 

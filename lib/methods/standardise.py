@@ -98,6 +98,15 @@ class Standardiser:
             ) from error
 
 
+def i0t_post(x, y) -> tuple[Tensor, Tensor]:
+    """I0T_post of images (n, d) and texts (m, d), with their own means (see `Standardiser`).
+
+    Raises: ValueError for bad embeddings, or if an embedding equals the mean of its modality.
+    """
+    fitted = Standardiser.fit(x, y)
+    return fitted.image(x), fitted.text(y)
+
+
 def shift(x, y, amount: float, unit: bool = True) -> tuple[Tensor, Tensor]:
     """Move images and texts towards each other along the gap, then L2-normalise.
 
