@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib import paths, profiles
-from lib.data.judgements import load_judgements
+from lib.data import published as published_files
+from lib.data.judgements import embed_judged, load_judgements, prompt, rows_by_image
 from lib.data.labelled import LABELLED, class_prompts, load_labelled, load_test_images, same_images
 from lib.data.pairs import PAIRS, load_pairs
-from lib.data.published import PUBLISHED, published_embeddings
+from lib.data.published import PUBLISHED, data_of, pairs_by_model, published_embeddings
 from lib.data.sources import splits
 from lib.encoders.download import NotAvailable
 from lib.encoders.embeddings import Embeddings
@@ -267,6 +268,34 @@ def test_crowd_judgements(flickr8k):
     assert rows["ratings"][:] == [[0.25]] * 3 and rows["image_id"][:] == ["0", "1", "2"]
 
 
+def test_judged_captions_are_embedded_row_by_row(flickr8k, monkeypatch):
+    """Rows in another order than their images, each of which is encoded once."""
+    judged = load_judgements("flickr8k-expert").select([3, 0, 5, 1, 2, 4])
+    texts, counts = [], []
+
+    def encode_texts(_, some):
+        texts.extend(some)
+        return torch.arange(len(some))
+
+    def encode_images(_, rows):
+        counts.append(len(rows))
+        return torch.tensor([int(image_id) for image_id in rows["image_id"][:]])
+
+    monkeypatch.setattr("lib.data.judgements.embed_texts", encode_texts)
+    monkeypatch.setattr("lib.data.judgements.embed_images", encode_images)
+    images, captions = embed_judged(None, judged, "see ")
+    assert images.tolist() == [int(image_id) for image_id in judged["image_id"][:]]
+    assert captions.tolist() == [*range(6)] and counts == [3]
+    assert texts == ["see " + caption for caption in judged["caption"][:]]
+    rows = rows_by_image(judged)
+    assert [some.tolist() for some in rows] == [[1, 3], [0, 4], [2, 5]]
+
+
+def test_the_world_is_judged_without_a_prompt():
+    assert prompt("world-expert") == ""
+    assert prompt("flickr8k-cf") == "A photo depicts "
+
+
 def test_judgements_are_not_here(hub_cache):
     with pytest.raises(NotAvailable, match=r"download.py .* MODALITY_GAP_DATA .*flickr8k.json\.$"):
         load_judgements("flickr8k-expert")
@@ -345,6 +374,22 @@ def test_published_embeddings(published, monkeypatch):
         np.testing.assert_array_equal(found.image, both[0])
         np.testing.assert_array_equal(found.text, both[1])
         assert torch.equal(found.first(), found.text)
+
+
+def test_pairs_by_model_end_with_the_published_ones(published, monkeypatch):
+    both, _ = published
+    image, text = torch.eye(2), torch.arange(8.0).reshape(4, 2)
+    pairs = Embeddings(image, text, torch.tensor([0, 0, 1, 1]))
+    monkeypatch.setattr("lib.data.published.embed", lambda model, rows: pairs)
+    monkeypatch.setattr("lib.data.published.registry.load", lambda name: name)
+    found, missing = pairs_by_model(["one", "two"], None)
+    assert list(found) == ["one", "two", published_files.CLIP] and not missing
+    assert found["two"][1].tolist() == [[0, 1], [4, 5]]
+    np.testing.assert_array_equal(found[published_files.CLIP], both)
+    assert data_of(published_files.CLIP) == "500 COCO pairs" and data_of("one") == ""
+    monkeypatch.setenv("MODALITY_GAP_DATA", "")
+    found, missing = pairs_by_model(["one"], None)
+    assert list(found) == ["one"] and missing.startswith("Real CLIP embeddings are left out. ")
 
 
 def test_changed_file_is_refused(published):

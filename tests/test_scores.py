@@ -148,6 +148,15 @@ def test_kendall_variants_and_limits():
         scores.kendall([1, 2], [1, 2, 3])
     with pytest.raises(ValueError, match="Item 1 of b is not finite"):
         scores.kendall([1, 2], [1, math.nan])
+
+
+def test_agreement_counts_every_rating_once():
+    score, ratings = [0.1, 0.3, 0.2], [[1, 2], [3, 3], [2, 1]]
+    expected = scores.kendall([0.1, 0.1, 0.3, 0.3, 0.2, 0.2], [1, 2, 3, 3, 2, 1], "c")
+    assert scores.agreement(score, ratings, "c") == pytest.approx(100 * expected)
+    assert scores.agreement(score, [[1], [3], [2]]) == pytest.approx(100)
+    with pytest.raises(ValueError, match="each of the 3 scores"):
+        scores.agreement(score, ratings[:2])
     with pytest.raises(ValueError, match='"b" or "c"'):
         scores.kendall([1, 2], [1, 2], "a")
 

@@ -6,11 +6,15 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import torch
 from datasets import Dataset
 
 from lib import suggestions
 from lib.data import sources
 from lib.encoders.download import NotAvailable
+from lib.encoders.embeddings import embed_images, embed_texts
+from lib.encoders.towers import Model
+from lib.measures import scores
 
 # name -> (file of the CLIPScore repository's flickr8k_example/download.py, raters per caption)
 JUDGED = {
@@ -57,6 +61,36 @@ def load_judgements(name: str, n: int | None = None) -> Dataset:
         rating=datasets.Value("float32"),
     )
     return Dataset.from_dict({key: [row[key] for row in rows] for key in features}, features)
+
+
+def prompt(name: str) -> str:
+    """What is put before every caption of a judged set: nothing in the world, else `scores.PROMPT`.
+
+    The world's models were not trained on such sentences.
+    """
+    return "" if name.startswith("world-") else scores.PROMPT
+
+
+def embed_judged(
+    model: Model, judged: Dataset, before: str = scores.PROMPT
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images (m, d) and captions (m, d) of m judged captions, row by row.
+
+    Each image is encoded once; `before` is put before every caption.
+    """
+    _, once, image_of = np.unique(judged["image_id"][:], return_index=True, return_inverse=True)
+    texts = embed_texts(model, [before + caption for caption in judged["caption"][:]])
+    return embed_images(model, judged.select(once))[image_of], texts
+
+
+def rows_by_image(judged: Dataset) -> list[np.ndarray]:
+    """The rows of each image, images by their ids.
+
+    The captions of an image are not independent: a bootstrap draws images and takes all their rows.
+    """
+    _, image_of = np.unique(judged["image_id"][:], return_inverse=True)
+    order = np.argsort(image_of, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(image_of))[:-1])
 
 
 def _judged(folder: Path, key: str, entry: dict, raters: int) -> Iterator[dict]:

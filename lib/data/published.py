@@ -1,17 +1,20 @@
 """The embeddings that the authors of Mind the Gap published, checked by hash."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pooch
 import torch
+from datasets import Dataset
 
 from lib import paths, suggestions
 from lib.data import sources
-from lib.encoders import download
+from lib.encoders import download, registry
 from lib.encoders.download import NotAvailable
-from lib.encoders.embeddings import Embeddings
+from lib.encoders.embeddings import Embeddings, embed
 
+CLIP, CLIP_PAIRS = "published CLIP", "500 COCO pairs"  # how notebooks call it, and its data
 _GAP_URL = (
     "https://raw.githubusercontent.com/Weixin-Liang/Modality-Gap/"
     "8e20cb24efa4c5f89aad694f2f65eb43ffc46d10/Figure_1_Modality_Gap/"
@@ -44,6 +47,33 @@ def published_embeddings(name: str) -> Embeddings:
     both = np.load(_published_file(f"features_{name}.npy", PUBLISHED[name]), allow_pickle=False)
     image, text = (torch.from_numpy(np.array(part, np.float32)) for part in both)
     return Embeddings(image, text, torch.arange(len(image)))
+
+
+def pairs_by_model(
+    names: Sequence[str], pairs: Dataset, published: str = "clip"
+) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], str]:
+    """Images and first captions (n, d) of pairs by each model, and of the published CLIP (`CLIP`).
+
+    What is measured on the profile's models and on real embeddings alike. The second return value
+    is a sentence where the published ones cannot be had, else empty.
+
+    Args:
+        names: models of the registry.
+        pairs: what they are to encode.
+        published: "clip" or "clip_random".
+    """
+    each = {name: embed(registry.load(name), pairs) for name in names}
+    missing = ""
+    try:
+        each[CLIP] = published_embeddings(published)
+    except NotAvailable as error:
+        missing = f"Real CLIP embeddings are left out. {error}"
+    return {name: (e.image.numpy(), e.first().numpy()) for name, e in each.items()}, missing
+
+
+def data_of(model: str) -> str:
+    """What a finding gives as its data: empty for a model of the profile, which has its own."""
+    return CLIP_PAIRS if model == CLIP else ""
 
 
 def _published_file(file: str, sha256: str) -> Path:

@@ -21,6 +21,24 @@ def cosine(x, y) -> np.ndarray:
     return np.einsum("ij,ij->i", validation.unit(x), validation.unit(y), dtype=np.float64)
 
 
+def cosine_with_others(image, text, owner=None) -> np.ndarray:
+    """(n,) mean cosine of each image (n, d) with all texts (m, d) but its own.
+
+    `owner` (n,) is the row of each image's own text (None: row i with row i).
+
+    Raises: ValueError for bad embeddings, fewer than two texts, or an owner that is no row of them.
+    """
+    image, text = validation.vectors(image, "image"), validation.vectors(text, "text", minimum=2)
+    validation.same_width(image, text)
+    owner = np.arange(len(image)) if owner is None else owner
+    owner = validation.labels(owner, len(image), "owner")
+    if owner.min() < 0 or owner.max() >= len(text):
+        raise ValueError(f"owner must name rows of the {len(text)} texts, counted from 0.")
+    image, text = validation.unit(image), validation.unit(text)
+    every = image @ text.sum(0, dtype=np.float64)
+    return (every - cosine(image, text[owner])) / (len(text) - 1)
+
+
 def clip_s(image, text, weight: float = WEIGHT) -> np.ndarray:
     """(n,) weight * max(cos(image, text), 0), for images and captions (n, d), row by row.
 
@@ -87,3 +105,17 @@ def kendall(a, b, variant: str = "b") -> float:
     if len(a) != len(b):
         raise ValueError(f"a and b must be of one length; they have {len(a)} and {len(b)} items.")
     return float(kendalltau(a, b, variant=variant).statistic)
+
+
+def agreement(score, ratings, variant: str = "b") -> float:
+    """100 tau of scores (n,) with every single rating in ratings (n, raters).
+
+    Each rating is a row of its own, with the same score, as in the code of CLIPScore; `kendall` of
+    the mean ratings is another number.
+
+    Raises: ValueError as `kendall`, or where a score has no row of ratings.
+    """
+    ratings = np.asarray(ratings)
+    if ratings.ndim != 2 or len(ratings) != len(score):
+        raise ValueError(f"ratings must have a row for each of the {len(score)} scores.")
+    return 100 * kendall(np.repeat(score, ratings.shape[1]), ratings.ravel(), variant)
