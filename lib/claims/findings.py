@@ -98,7 +98,7 @@ def shown(found: Sequence[Finding], spec: str = ".3f") -> pd.DataFrame:
         }
         for f in found
     ]
-    return pd.DataFrame(rows).set_index("claim").style.set_properties(**{"text-align": "left"})
+    return pd.DataFrame(rows).style.hide().set_properties(**{"text-align": "left"})
 
 
 def versions() -> dict[str, str]:
