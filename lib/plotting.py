@@ -63,7 +63,8 @@ def intervals(
             0 are other training seeds: a small dot beside the main one, without interval.
         rows: the entries of the column `row` from the top down, and their labels.
         series: the column whose entries lie beside each other in a row, in the order of `look`.
-        look: colour and mark of each of these entries; without it, `MAIN` and a circle.
+        look: colour and mark of each of these entries, or without `series` of each row; where it
+            is not given, `MAIN` and a circle.
         filled: False for open marks, to draw a second measure into the same panel.
         upright: the values on the vertical axis, the rows side by side.
     """
@@ -72,12 +73,12 @@ def intervals(
     look = look or {None: (MAIN, "o")}
     some = table[table[row].isin(place)]
     for k, (entry, (colour, mark)) in enumerate(look.items()):
-        its = some[some[series] == entry] if series else some
-        beside = (k - (len(look) - 1) / 2) * 0.7 / len(look)
+        its = some if entry is None else some[some[series or row] == entry]
+        beside = (k - (len(look) - 1) / 2) * 0.7 / len(look) if series else 0.0
         other = its.seed > 0 if "seed" in its else np.zeros(len(its), bool)
         at = its[row].map(place).to_numpy(float) + beside
         _intervals(ax, at[~other], its[~other], colour, mark, filled, upright)
-        dots = its.value[other], at[other] + 0.2 / len(look)
+        dots = its.value[other], at[other] + 0.2 / (len(look) if series else 1)
         ax.plot(*(dots[::-1] if upright else dots), ".", ms=3, color=colour, zorder=4)
     (ax.set_xticks if upright else ax.set_yticks)(range(len(labels)), labels.values())
     ends = (-0.5, len(labels) - 0.5)
@@ -108,7 +109,7 @@ def between_rows(ax: Axes, n: int) -> None:
 def heat_map(ax: Axes, wide: pd.DataFrame, spec: str = "+z.1f", bold=None) -> None:
     """Numbers in coloured cells, orange below 0 and purple above; rows and columns as in `wide`.
 
-    `bold` (of the same shape) marks the numbers to be seen first.
+    `bold` (of the same shape) marks the numbers to be seen first; cells with nan stay empty.
     """
     most = np.nanmax(np.abs(wide.to_numpy(float)))
     ax.imshow(wide, cmap="PuOr", vmin=-1.25 * most, vmax=1.25 * most, aspect="auto")
@@ -116,7 +117,8 @@ def heat_map(ax: Axes, wide: pd.DataFrame, spec: str = "+z.1f", bold=None) -> No
         colour = "white" if abs(value) > 0.85 * most else "black"
         weight = "bold" if bold is not None and np.asarray(bold)[i, j] else "normal"
         look = {"fontsize": 6, "color": colour, "weight": weight}
-        ax.text(j, i, format(value, spec), ha="center", va="center", **look)
+        label = "" if np.isnan(value) else format(value, spec)
+        ax.text(j, i, label, ha="center", va="center", **look)
     ax.set_xticks(range(wide.shape[1]), wide.columns)
     ax.set_yticks(range(wide.shape[0]), wide.index)
     ax.tick_params(length=0)

@@ -37,6 +37,18 @@ def test_sets_that_cannot_be_had_are_named(monkeypatch):
     assert left_out == "Without b: it is far away."
 
 
+def test_judgements_that_cannot_be_had_are_named(monkeypatch):
+    def load(name, n):
+        if name == "far":
+            raise NotAvailable("it is far away.")
+        return name, n
+
+    monkeypatch.setattr(tasks, "load_judgements", load)
+    judged, left_out = tasks.load_judged({"expert": "near", "cf": "far"}, 40)
+    assert judged == {"expert": ("near", 40)}
+    assert left_out == "Without cf: it is far away."
+
+
 def test_image_retrieval_has_every_set_and_kind_and_their_mean(embeddings):
     rows = {"shape": labelled([0, 1, 0, 1, 1, 0]), "colour": labelled([2, 0, 0, 2, 2, 2])}
     rows["elsewhere"] = labelled([0, 0, 1, 1, 0, 1], "there")

@@ -7,6 +7,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, top_k_accur
 
 from lib import paths
 from lib.encoders import registry
+from lib.encoders.embeddings import text_encoder
 from lib.measures import zeroshot
 
 WORDS = {"cat": 0, "dog": 1, "owl": 2, "photo": 3, "drawing": 4, "of": 5, "a": 6}
@@ -26,12 +27,12 @@ CLASSES, TEMPLATES = ["cat", "dog", "owl"], ["a photo of a {}", "a drawing of a 
 
 
 def test_class_embeddings_average_normalised_prompts():
-    found = zeroshot.class_embeddings(Bag(), CLASSES, TEMPLATES)
+    found = zeroshot.class_embeddings(Bag().encode_text, CLASSES, TEMPLATES)
     for name, row in zip(CLASSES, found, strict=True):
         prompts = Bag().encode_text([f"a photo of a {name}", f"a drawing of a {name}"])
         np.testing.assert_allclose(row, F.normalize(prompts.mean(0), dim=0), atol=1e-6)
     assert found.dtype == torch.float32
-    one = zeroshot.class_embeddings(Bag(), CLASSES, TEMPLATES[:1])
+    one = zeroshot.class_embeddings(Bag().encode_text, CLASSES, TEMPLATES[:1])
     np.testing.assert_allclose(
         one, Bag().encode_text([f"a photo of a {c}" for c in CLASSES]), atol=1e-6
     )
@@ -42,11 +43,11 @@ def test_prompts_of_a_model_are_kept(tmp_path, monkeypatch):
     name = f"local-dir:{standins.tiny_clip(tmp_path / 'model')}"
     classes, templates = ["red circle", "blue star"], ["a {}", "the {} on a green square"]
     first = registry.load(name)
-    found = zeroshot.class_embeddings(first, classes, templates)
+    found = zeroshot.class_embeddings(text_encoder(first), classes, templates)
     prompts = [first.encode_text([t.format(c) for c in classes]) for t in templates]
     np.testing.assert_allclose(found, F.normalize(sum(prompts), dim=-1), atol=1e-6)
     again = registry.load(name)
-    assert torch.equal(zeroshot.class_embeddings(again, classes, templates), found)
+    assert torch.equal(zeroshot.class_embeddings(text_encoder(again), classes, templates), found)
     assert "_parts" not in vars(again)  # nothing was built: all of it was on the disk
 
 
@@ -62,7 +63,7 @@ def test_prompts_of_a_model_are_kept(tmp_path, monkeypatch):
 )
 def test_bad_prompts(classes, templates, sentence):
     with pytest.raises(ValueError, match=sentence):
-        zeroshot.class_embeddings(Bag(), classes, templates)
+        zeroshot.class_embeddings(Bag().encode_text, classes, templates)
 
 
 def cloud(n, d, seed):
@@ -94,6 +95,13 @@ def test_balanced_accuracy_leaves_out_classes_that_do_not_occur():
     found = zeroshot.evaluate(classes[[0, 0, 0, 2]], classes, np.array([0, 0, 1, 2]))
     assert found.balanced_accuracy == pytest.approx((1 + 0 + 1) / 3)
     assert found.rank.tolist() == [0, 0, 1, 0]
+
+
+def test_weighted_hits_have_the_balanced_accuracy_as_their_mean():
+    classes = np.eye(4, dtype=np.float32)
+    found = zeroshot.evaluate(classes[[0, 0, 0, 2, 1]], classes, np.array([0, 0, 1, 2, 1]))
+    assert found.balanced_top1.mean() == pytest.approx(found.balanced_accuracy)
+    assert found.balanced_accuracy != pytest.approx(found.top1.mean())
 
 
 def test_ties_go_to_the_class_listed_first():

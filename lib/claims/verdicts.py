@@ -81,10 +81,15 @@ def verdict(holds: bool, fails: bool) -> str:
     return "reproduced" if holds else "not reproduced" if fails else "inconclusive"
 
 
-def judge(comparisons: Sequence[Comparison], holm: bool = True) -> str:
+def judge(
+    comparisons: Sequence[Comparison],
+    holm: bool = True,
+    besides: Sequence[tuple[bool, bool]] = (),
+) -> str:
     """The verdict of a rule that all of these comparisons have to fulfil.
 
     `holm=False` is the verdict without the correction, to be quoted where a rule was amended.
+    `besides` are further conditions that no interval belongs to: whether each holds, and fails.
 
     Raises: ValueError for no comparison: a rule that compares nothing has no verdict.
     """
@@ -93,18 +98,24 @@ def judge(comparisons: Sequence[Comparison], holm: bool = True) -> str:
     margins = dict(enumerate(c.margin for c in comparisons))
     sure = simultaneous(margins) if holm else margins
     return verdict(
-        holds=all(c.holds for c in comparisons), fails=any(e.below() for e in sure.values())
+        holds=all(c.holds for c in comparisons) and all(holds for holds, _ in besides),
+        fails=any(e.below() for e in sure.values()) or any(fails for _, fails in besides),
     )
 
 
-def amended(comparisons: Sequence[Comparison]) -> str:
-    """What a finding says of its rule since Holm's correction came in; empty for one comparison."""
+def amended(
+    comparisons: Sequence[Comparison], besides: Sequence[tuple[bool, bool]] = (), before: str = ""
+) -> str:
+    """What a finding says of its rule since Holm's correction came in; empty for one comparison.
+
+    `before` is the verdict by the old rule where it is not `judge(comparisons, False, besides)`.
+    """
     if len(comparisons) < 2:
         return ""
     return (
         "Rule amended on 2026-11-28, after results were known: until then one interval on the "
         "other side was enough to fail, without a correction for the number of comparisons. By "
-        f"that rule: {judge(comparisons, holm=False)}."
+        f"that rule: {before or judge(comparisons, False, besides)}."
     )
 
 

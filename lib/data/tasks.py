@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from datasets import Dataset
 
+from lib.data.judgements import load_judgements
 from lib.data.labelled import class_prompts, load_labelled, load_test_images, same_images
 from lib.encoders.download import NotAvailable
-from lib.encoders.embeddings import embed_images, text_encoder
+from lib.encoders.embeddings import embed, embed_images, text_encoder
 from lib.encoders.towers import Model
-from lib.measures import retrieval, zeroshot
+from lib.measures import retrieval, scores, zeroshot
 from lib.methods import inversion
 
 
@@ -31,6 +32,11 @@ def load_test_sets(
 ) -> tuple[dict[str, Dataset], str]:
     """`load_test_images` of the labelled data sets that can be had, and a word on the others."""
     return _those_there(names, lambda name: load_test_images(name, n, seed))
+
+
+def load_judged(names: Mapping[str, str], n: int | None = None) -> tuple[dict[str, Dataset], str]:
+    """`load_judgements` of the data sets that can be had, by kind, and a word on the others."""
+    return _those_there(names, lambda name: load_judgements(name, n))
 
 
 def _those_there(names: Mapping[str, str], load: Callable[[str], Dataset]):
@@ -101,3 +107,31 @@ def native_and_oti(
         return {"native": native, "OTI": searched.embeddings}
 
     return image_retrieval(model, rows, n_queries, ask)
+
+
+def pairs_and_sets(
+    model: Model,
+    pairs: Dataset,
+    names: Mapping[str, str],
+    rows: Mapping[str, Dataset],
+    caption: int = 0,
+) -> dict[str, np.ndarray]:
+    """Retrieval and cosines on pairs, and zero-shot classification of labelled sets, per image.
+
+    Args:
+        pairs: images with captions.
+        names: label set -> the data set that its rows are of.
+        rows: label set -> images with labels.
+        caption: of every image, from 0: the one whose cosine is measured.
+
+    Returns: of the pairs, R@1 with all captions in percent as "I2T", "T2I" and their mean
+        "retrieval", and the cosine with the own caption ("own"), its mean with those of the other
+        images ("random") and "own - random"; top-1 in percent by label set.
+    """
+    e = embed(model, pairs)
+    i2t, t2i = retrieval.recall_by_image(e.image, e.text, e.owner)
+    own = scores.cosine(e.image, e.caption(caption))
+    others = scores.cosine_with_others(e.image, e.caption(caption))
+    measured = {"I2T": 100 * i2t, "T2I": 100 * t2i, "retrieval": 50 * (i2t + t2i)}
+    measured |= {key: 100 * zero_shot(model, names[key], some).top1 for key, some in rows.items()}
+    return measured | {"own": own, "random": others, "own - random": own - others}

@@ -77,6 +77,43 @@ def interval(
     return _estimate(statistic(np.arange(n)), draws)
 
 
+@dataclass(frozen=True, eq=False)
+class Resampled:
+    """A number, and what it is on each resample (n_bootstrap,): see `resampled`.
+
+    The difference of two from one call is paired: `(a - b).estimate()`.
+    """
+
+    value: float
+    draws: np.ndarray
+
+    def __sub__(self, other: "Resampled") -> "Resampled":
+        return Resampled(self.value - other.value, self.draws - other.draws)
+
+    def estimate(self) -> Estimate:
+        return _estimate(self.value, self.draws)
+
+
+def resampled(
+    statistics: Mapping[object, Callable[[np.ndarray], float]],
+    n: int,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+) -> dict[object, Resampled]:
+    """Several statistics of the same n items on the same resamples, each computed once, by key.
+
+    For statistics that are slow to compute and compared in many pairs. A statistic and its
+    resamples are those of `interval`, and so are the numbers.
+
+    Raises: ValueError for fewer than 2 items or 100 resamples.
+    """
+    draws = [i for block in _resamples(n, n_bootstrap, seed) for i in block]
+    return {
+        key: Resampled(statistic(np.arange(n)), np.array([statistic(i.copy()) for i in draws]))
+        for key, statistic in statistics.items()
+    }
+
+
 def mean_interval(items, n_bootstrap: int = 1000, seed: int = 0) -> Estimate:
     """Interval of the mean of per-item numbers (n,), e.g. `recall(...).i2t[1]`.
 
@@ -85,8 +122,7 @@ def mean_interval(items, n_bootstrap: int = 1000, seed: int = 0) -> Estimate:
     Raises: ValueError for fewer than 2 items or 100 resamples, or for NaN.
     """
     items = validation.numbers(items, "items")
-    blocks = _resamples(len(items), n_bootstrap, seed)
-    return _estimate(items.mean(), np.concatenate([items[block].mean(1) for block in blocks]))
+    return _estimate(items.mean(), _means_of_resamples(items, n_bootstrap, seed))
 
 
 def paired_difference(a, b, n_bootstrap: int = 1000, seed: int = 0) -> Estimate:
@@ -126,6 +162,36 @@ def length_of_mean(rows, n_bootstrap: int = 1000, seed: int = 0) -> Estimate:
     noise = rows.var(axis=0, ddof=1).sum() / n
     squared = _estimate((rows.mean(0) ** 2).sum() - noise, draws - 2 * noise)
     return Estimate(*(math.sqrt(max(0.0, x)) for x in (squared.value, squared.low, squared.high)))
+
+
+def mean_over_sets(
+    scores: Mapping[object, np.ndarray],
+    together: Sequence[Sequence],
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+) -> Estimate:
+    """Interval of the mean over data sets of each set's own mean, by bootstrap over their items.
+
+    `scores` has per-item numbers (n,) by data set; `together` lists the data sets, those of the
+    same items (in the same order) together, as `lib.data.labelled.same_images` does. Sets of the
+    same items get the same resamples, other sets independent ones. Where all sets have the same
+    items, this is `mean_interval` of the mean over the sets, item by item.
+
+    Raises: ValueError for fewer than 2 items or 100 resamples, sets of "the same" items that differ
+    in length, NaN, or no data set.
+    """
+    n_sets = sum(map(len, together))
+    if not n_sets:
+        raise ValueError("A mean over data sets needs at least one.")
+    value, draws = 0.0, np.zeros(n_bootstrap)
+    for k, keys in enumerate(together):
+        sets = [validation.numbers(scores[key], str(key)) for key in keys]
+        if len({len(items) for items in sets}) > 1:
+            raise ValueError(f"{', '.join(map(str, keys))} cannot have the same items.")
+        part = np.sum(sets, axis=0) / n_sets
+        value += part.mean()
+        draws += _means_of_resamples(part, n_bootstrap, seed + k)
+    return _estimate(value, draws)
 
 
 def means(scores: Mapping[object, np.ndarray], n_bootstrap: int = 1000, seed: int = 0) -> dict:
@@ -181,7 +247,9 @@ def simultaneous(estimates: Mapping[object, Estimate]) -> dict[object, Estimate]
 def _evidence(e: Estimate) -> float:
     """How many of its own half-widths (of the side towards 0) an estimate lies from 0."""
     side = e.value - e.low if e.value > 0 else e.high - e.value
-    return abs(e.value) / side if side > 0 else math.inf * (e.value != 0)
+    if side > 0:
+        return abs(e.value) / side
+    return math.inf if e.value else 0.0
 
 
 def _stretched(e: Estimate, m: int) -> Estimate:
@@ -229,6 +297,11 @@ def _blocks(n: int, n_bootstrap: int, rng: np.random.Generator) -> Iterator[np.n
     rows = max(1, BLOCK // n)
     for first in range(0, n_bootstrap, rows):
         yield rng.integers(0, n, (min(rows, n_bootstrap - first), n))
+
+
+def _means_of_resamples(items: np.ndarray, n_bootstrap: int, seed: int) -> np.ndarray:
+    blocks = _resamples(len(items), n_bootstrap, seed)
+    return np.concatenate([items[block].mean(1) for block in blocks])
 
 
 def _estimate(value: float, draws) -> Estimate:

@@ -53,6 +53,16 @@ class Classification:
         return (self.rank < 5).astype(np.float64)
 
     @property
+    def balanced_top1(self) -> np.ndarray:
+        """`top1`, weighted so that its mean is the balanced accuracy.
+
+        An image of class c has the weight n / (K n_c), with K classes that occur and n_c images of
+        class c among n.
+        """
+        count = np.bincount(self.label)
+        return self.top1 * len(self.label) / (np.sum(count > 0) * count[self.label])
+
+    @property
     def balanced_accuracy(self) -> float:
         """Mean over the classes that occur of the accuracy within the class."""
         hits = np.bincount(self.label, self.top1)
