@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -449,6 +449,18 @@ def untrained(name: str) -> torch.nn.Module:
     if recipe.amended:
         _amend(model, load_pool(AMENDING, recipe.split))
     return model.eval()
+
+
+def untrained_model(name: str) -> towers.Model:
+    """`untrained` with everything around it, to encode with: a model of its own fingerprint.
+
+    Raises: ValueError as `untrained`.
+    """
+    clip, trained = untrained(name), registry.load(name)
+    parts = towers.Parts(clip, trained.preprocess, trained.tokenizer)
+    weights = b"".join(each.numpy().tobytes() for each in clip.state_dict().values())
+    fingerprint = files.sha256(trained.fingerprint.encode() + weights)
+    return replace(trained, fingerprint=fingerprint, build=lambda: parts)
 
 
 def run(recipe: Recipe, checkpoint: Path) -> State:

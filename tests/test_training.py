@@ -272,6 +272,18 @@ def test_the_model_before_its_first_step(recipe, monkeypatch):
         training.untrained("mini-clip-t1")
 
 
+def test_the_untrained_model_encodes_as_its_weights_do():
+    model, trained = training.untrained_model("mini-scratch"), registry.load("mini-scratch")
+    again = training.untrained("mini-scratch").encode_text(model.tokenizer(["a red circle"]))
+    expected = torch.nn.functional.normalize(again.detach(), dim=-1)
+    torch.testing.assert_close(model.encode_text(["a red circle"]), expected)
+    assert not torch.allclose(trained.encode_text(["a red circle"]), expected, atol=0.1)
+    assert model.fingerprint != trained.fingerprint
+    assert model.fingerprint == training.untrained_model("mini-scratch").fingerprint
+    with pytest.raises(ValueError, match="starts from mini-clip"):
+        training.untrained_model("mini-clip-t1")
+
+
 def test_positions_are_stretched_as_in_long_clip():
     positions = torch.arange(float(CONTEXT))[:, None].expand(CONTEXT, 3)
     longer = training.stretched(positions, LONG_CONTEXT)
