@@ -34,13 +34,14 @@ def unit(x):
 
 @quick
 @given(seeds, st.integers(2, 30), st.integers(1, 6))
-def test_the_interval_of_a_centroid_distance_is_that_of_a_bootstrap(seed, n, d):
+def test_the_interval_of_a_centroid_distance_is_that_of_the_pairs_mean_difference(seed, n, d):
     x, y = cloud(n, d, seed, 1), cloud(n, d, seed + 1, -1)
-    found = gap.centroid_distance_interval(x, y, 50, 3)
-    expected = bootstrap.interval(lambda i: gap.centroid_distance(x[i], y[i]), n, 50, 3)
+    found = gap.centroid_distance_interval(x, y, 100, 3)
+    expected = bootstrap.length_of_mean(unit(x) - unit(y), 100, 3)
     assert (found.value, found.low, found.high) == pytest.approx(
-        (expected.value, expected.low, expected.high), rel=1e-9, abs=1e-12
+        (expected.value, expected.low, expected.high), abs=1e-3
     )
+    assert found.value <= gap.centroid_distance(x, y) + 1e-6  # less the noise of few pairs
     with pytest.raises(ValueError, match="row by row"):
         gap.centroid_distance_interval(x, y[:-1])
 
@@ -398,3 +399,21 @@ def test_known_numbers_of_real_clip(real):
     assert gap.peaks(gap.activation_profile(x), 1)[0].dimension == image.argmax()
     assert gap.modality_classifier(x, y)["accuracy"] == 1
     assert gap.modality_classifier(*after)["auc"] < 0.7
+
+
+def test_silhouette_against_its_definition():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 7, 4))
+    x[:, 0] += 1
+    both = np.concatenate([x, y])
+    both /= np.linalg.norm(both, axis=1, keepdims=True)
+    away, each = 1 - both @ both.T, []
+    for i in range(14):
+        own = [j for j in range(14) if (j < 7) == (i < 7) and j != i]
+        other = [j for j in range(14) if (j < 7) != (i < 7)]
+        a, b = away[i, own].mean(), away[i, other].mean()
+        each.append((b - a) / max(a, b))
+    expected = (np.array(each[:7]) + each[7:]) / 2
+    np.testing.assert_allclose(gap.silhouette(x, y), expected, atol=1e-6)
+    with pytest.raises(ValueError, match="2 pairs"):
+        gap.silhouette(x[:1], y[:1])

@@ -4,12 +4,14 @@ import copy
 import dataclasses
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
+from lib import paths
 from lib.claims import papers
 
 
@@ -28,7 +30,7 @@ def cell(name: str, column: str, **where) -> float:
 def test_sixty_claims_with_unique_ids():
     ids = [claim.id for claim in papers.claims()]
     assert len(ids) == len(set(ids)) == 60
-    counts = {key: sum(claim.paper == key for claim in papers.claims()) for key in papers.PAPERS}
+    counts = {key: sum(claim.paper == key for claim in papers.claims()) for key in papers.KEYS}
     assert counts == {"mind_the_gap": 14, "i0t": 20, "cross_the_gap": 13, "alignclip": 13}
 
 
@@ -78,14 +80,15 @@ def test_unknown_names_are_refused_with_the_nearest(call, wrong, nearest):
 
 
 def test_papers():
-    assert list(papers.PAPERS) == ["mind_the_gap", "i0t", "cross_the_gap", "alignclip"]
-    assert [p.arxiv for p in papers.PAPERS.values()] == [
+    assert list(papers.KEYS) == ["mind_the_gap", "i0t", "cross_the_gap", "alignclip"]
+    assert [p.arxiv for p in map(papers.paper, papers.KEYS)] == [
         "2203.02053",
         "2412.14384",
         "2502.04263",
         "2406.17639",
     ]
-    for key, entry in papers.PAPERS.items():
+    for key in papers.KEYS:
+        entry = papers.paper(key)
         assert entry.key == key
         assert entry.bibtex.startswith("@inproceedings{")
         assert entry.bibtex.count("{") == entry.bibtex.count("}")
@@ -425,22 +428,22 @@ SMALL = {
 
 def test_small_document_is_accepted():
     entry, claims, specs = papers._parse("small", copy.deepcopy(SMALL))
-    assert (entry.title, claims[0].id, list(specs)) == ("T", "small-1", ["small/fig1"])
+    assert (entry.title, list(claims), list(specs)) == ("T", ["small-1"], ["small/fig1"])
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(extra=1), "unknown key 'extra'"),
-        (lambda d: d["paper"].update(tittle="x"), "nearest is 'title'"),
+        (lambda d: d.update(extra=1), "no key 'extra'"),
+        (lambda d: d["paper"].update(tittle="x"), "nearest is title"),
         (lambda d: d["paper"].pop("year"), "'year' is missing"),
-        (lambda d: d["claims"][0].update(values="x"), "nearest is 'value'"),
+        (lambda d: d["claims"][0].update(values="x"), "nearest is value"),
         (lambda d: d["claims"][0].update(number=2), "is numbered 2"),
         (lambda d: d["claims"][0].update(value=0.5), "must be a text"),
         (lambda d: d.update(claims=["It is."]), "keys and values are wanted"),
-        (lambda d: d["tables"][0].update(units={}), "nearest is 'unit'"),
-        (lambda d: d["tables"][0].update(source="papr"), "nearest is 'paper'"),
-        (lambda d: d["tables"][0].update(unit={"gab": "m"}), "nearest is 'gap'"),
+        (lambda d: d["tables"][0].update(units={}), "nearest are unit"),
+        (lambda d: d["tables"][0].update(source="papr"), "nearest is paper"),
+        (lambda d: d["tables"][0].update(unit={"gab": "m"}), "nearest is gap"),
         (lambda d: d["tables"][0].update(csv="x.csv"), "either rows or csv"),
         (lambda d: d["tables"][0].update(drop="gap < 1"), "belong to a csv"),
         (lambda d: d["tables"][0].update(columns=["gap", "gap"]), "there twice"),
@@ -480,4 +483,33 @@ def test_no_key_is_written_twice_in_a_data_file():
 
 def test_import_needs_no_torch():
     code = "import sys, lib.claims.papers; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], cwd=papers.DATA.parents[1], check=True)
+    subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, check=True)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: papers.claim("i0t-5"),
+        lambda: papers.table("i0t/table2"),
+        lambda: papers.paper("i0t"),
+        lambda: papers.claims("i0t"),
+        lambda: papers.tables("i0t"),
+    ],
+)
+def test_a_paper_alone_is_read_when_something_of_it_is_asked_for(monkeypatch, ask):
+    read, own = [], Path.read_text
+
+    def noted(self, *arguments, **options):
+        read.append(self.name)
+        return own(self, *arguments, **options)
+
+    papers._load.cache_clear()
+    monkeypatch.setattr(Path, "read_text", noted)
+    ask()
+    ask()
+    assert read == ["i0t.yaml"]
+
+
+def test_an_unknown_paper_is_refused_with_the_nearest():
+    with pytest.raises(ValueError, match="no paper 'aligncip'; the nearest is alignclip"):
+        papers.paper("aligncip")

@@ -14,17 +14,17 @@ DRAW = """
 import sys
 import numpy as np
 import matplotlib.pyplot as plt
-from lib import style
-style.use()
-figure, (left, right) = plt.subplots(1, 2, figsize=(style.PAGE, 2.4))
-for seed, colour in enumerate([style.IMAGE, style.TEXT]):
+from lib import plotting
+plotting.use()
+figure, (left, right) = plt.subplots(1, 2, figsize=(plotting.PAGE, 2.4))
+for seed, colour in enumerate([plotting.IMAGE, plotting.TEXT]):
     x = np.random.default_rng(seed).normal(size=(200, 2))
     left.scatter(*x.T, s=4, color=colour, label=f"$x_{seed}$")
     right.hist(x[:, 0], alpha=0.5)
 right.imshow(x[:20], cmap="cividis")
 left.legend()
 left.set(title="Gap é", xlabel="first", ylabel="second")
-style.savefig(figure, sys.argv[1])
+plotting.savefig(figure, sys.argv[1])
 """
 
 
@@ -95,10 +95,13 @@ def test_use_overrides_the_users_settings():
 OKABE_ITO = ["#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#000000"]
 
 
+GREYS = ("MISMATCH", "REFERENCE", "MAIN", "MINOR", "RULE")
+
+
 def test_colours_are_those_of_okabe_and_ito():
     plotting.use()
     cycle = plt.rcParams["axes.prop_cycle"].by_key()["color"]
-    greys = {plotting.MISMATCH, plotting.REFERENCE}
+    greys = {getattr(plotting, name) for name in GREYS}
     assert {*plotting.COLOURS.values(), *cycle} <= {*OKABE_ITO, *greys}
     assert len(set(plotting.COLOURS.values())) == len(plotting.COLOURS)
     assert cycle[:2] == [plotting.IMAGE, plotting.TEXT]

@@ -114,15 +114,6 @@ def test_near_ties_within_rounding_are_settled_by_rows():
     assert as_lists(both.t2i) == oracle(text, image, np.arange(50), np.arange(50))
 
 
-def test_most_columns_are_sure():
-    """The second product is for the exceptions: random unit vectors leave few columns unsure."""
-    image, text = cloud(400, 64), cloud(400, 64, 1)
-    columns = retrieval._Columns(image, text, np.arange(400))
-    for _ in columns.watch(retrieval._score_rows(image, text)):
-        pass
-    assert len(columns.unsure()) < 40
-
-
 @quick
 @given(seeds, st.integers(2, 10))
 def test_order_of_queries_and_rotation_do_not_matter(seed, n):
@@ -159,7 +150,7 @@ def test_average_precision_against_sklearn(seed, n):
 @quick
 @given(seeds, st.integers(1, 9))
 def test_measures_against_sorting(seed, n):
-    """Recall, R-precision and median rank by the definition, on scores full of ties."""
+    """Recall and R-precision by the definition, on scores full of ties."""
     owner = captions(n, seed)
     image, text = coarse(n, 3, seed), coarse(len(owner), 3, seed + 1)
     ranks = retrieval.ranks(image, text, owner).i2t
@@ -171,7 +162,6 @@ def test_measures_against_sorting(seed, n):
         assert hits.t2i[k].shape == (len(owner),)
     share = [sum(r < len(some) for r in some) / len(some) for some in lists]
     np.testing.assert_allclose(retrieval.r_precision(ranks), share)
-    assert retrieval.median_rank(ranks) == np.median([some[0] + 1 for some in lists])
     precision = [np.mean([(i + 1) / (r + 1) for i, r in enumerate(sorted(some))]) for some in lists]
     np.testing.assert_allclose(retrieval.average_precision(ranks), precision)
 
@@ -184,7 +174,6 @@ def test_worked_example():
     assert retrieval.r_precision(ranks).tolist() == [0.5, 0]
     assert retrieval.recall_at(ranks, 1).tolist() == [1, 0]
     assert retrieval.recall_at(ranks, 4).tolist() == [1, 1]
-    assert retrieval.median_rank(ranks) == 2.5
 
 
 # --- bad input -----------------------------------------------------------------------------------

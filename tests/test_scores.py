@@ -92,37 +92,6 @@ def test_i0t_s_on_every_side():
             scores.i0t_s(IMAGE, TEXT, STANDARDISER, sides)
 
 
-def means():
-    owner = torch.arange(60) // 2
-    references = cloud(60, 5, 2) + 0.5
-    return [
-        (metrics.CLIPScore(), scores.clip_s(IMAGE, TEXT), ()),
-        (metrics.CLIPScore(weight=1), scores.clip_s(IMAGE, TEXT, 1), ()),
-        (metrics.I0TScore(STANDARDISER), scores.i0t_s(IMAGE, TEXT, STANDARDISER), ()),
-        (
-            metrics.RefCLIPScore(),
-            scores.ref_clip_s(IMAGE, TEXT, references, owner),
-            (references, owner),
-        ),
-    ]
-
-
-@pytest.mark.parametrize("k", range(4))
-def test_metrics_are_means_over_uneven_batches(k):
-    metric, expected, extra = means()[k]
-    for part in torch.split(torch.arange(30), [7, 1, 22]):
-        more = ()
-        if extra:
-            references, owner = extra
-            own = torch.isin(owner, part)
-            more = references[own], owner[own] - part[0]
-        metric.update(IMAGE[part], TEXT[part], *more)
-    assert float(metric.compute()) == pytest.approx(expected.mean(), abs=1e-6)
-    metric.reset()
-    one = (extra[0][:2], extra[1][:2]) if extra else ()
-    assert float(metric(IMAGE[:1], TEXT[:1], *one)) == pytest.approx(expected[0], abs=1e-6)
-
-
 @quick
 @given(seeds, st.integers(3, 40), st.sampled_from("bc"))
 def test_kendall_against_torchmetrics(seed, n, variant):
@@ -148,6 +117,8 @@ def test_kendall_variants_and_limits():
         scores.kendall([1, 2], [1, 2, 3])
     with pytest.raises(ValueError, match="Item 1 of b is not finite"):
         scores.kendall([1, 2], [1, math.nan])
+    with pytest.raises(ValueError, match='"b" or "c"'):
+        scores.kendall([1, 2], [1, 2], "a")
 
 
 def test_agreement_counts_every_rating_once():
@@ -157,8 +128,6 @@ def test_agreement_counts_every_rating_once():
     assert scores.agreement(score, [[1], [3], [2]]) == pytest.approx(100)
     with pytest.raises(ValueError, match="each of the 3 scores"):
         scores.agreement(score, ratings[:2])
-    with pytest.raises(ValueError, match='"b" or "c"'):
-        scores.kendall([1, 2], [1, 2], "a")
 
 
 @pytest.mark.parametrize(
@@ -173,7 +142,6 @@ def test_agreement_counts_every_rating_once():
 def test_bad_input(image, text, sentence):
     for call in (
         lambda: scores.clip_s(image, text),
-        lambda: metrics.CLIPScore().update(image, text),
         lambda: scores.i0t_s(image, text, STANDARDISER),
     ):
         with pytest.raises(ValueError, match=sentence):
@@ -194,9 +162,28 @@ def test_bad_references(owner, sentence):
         scores.ref_clip_s(IMAGE[:3], TEXT[:3], TEXT[3:6], owner)
 
 
-def test_plain_cosine_and_pac_s_are_clip_s_on_other_scales():
+def test_plain_cosine_against_a_loop():
     plain = scores.cosine(IMAGE, TEXT)
     by_hand = [cosine(a, b) for a, b in zip(IMAGE, TEXT, strict=True)]
     np.testing.assert_allclose(plain, by_hand, atol=1e-6)
     assert plain.min() < 0 < plain.max()
-    np.testing.assert_allclose(scores.pac_s(IMAGE, TEXT), 2 * np.maximum(plain, 0))
+
+
+@quick
+@given(seeds, st.integers(2, 8))
+def test_cosine_with_others_against_a_loop(seed, n):
+    image, text = cloud(n, 3, seed), cloud(5, 3, seed + 1)
+    owner = np.random.default_rng(seed).integers(0, 5, n)
+    expected = [
+        np.mean([cosine(a, b) for j, b in enumerate(text) if j != k])
+        for a, k in zip(image, owner, strict=True)
+    ]
+    np.testing.assert_allclose(scores.cosine_with_others(image, text, owner), expected, atol=1e-6)
+
+
+def test_cosine_with_others_takes_pairs_row_by_row_and_needs_another_text():
+    np.testing.assert_allclose(scores.cosine_with_others(np.eye(2), np.eye(2)), 0, atol=1e-7)
+    with pytest.raises(ValueError, match="at least 2"):
+        scores.cosine_with_others(np.eye(2), np.eye(2)[:1])
+    with pytest.raises(ValueError, match="owner must name rows"):
+        scores.cosine_with_others(np.eye(2), np.eye(2), [0, 2])
