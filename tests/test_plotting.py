@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 
 from lib import paths, plotting
@@ -105,3 +106,19 @@ def test_colours_are_those_of_okabe_and_ito():
     assert {*plotting.COLOURS.values(), *cycle} <= {*OKABE_ITO, *greys}
     assert len(set(plotting.COLOURS.values())) == len(plotting.COLOURS)
     assert cycle[:2] == [plotting.IMAGE, plotting.TEXT]
+
+
+def test_rows_of_intervals_have_their_own_colours_without_a_series():
+    table = pd.DataFrame(
+        {"model": ["a", "b", "b"], "value": [1.0, 2, 3], "low": 0.5, "high": 4, "seed": [0, 0, 1]}
+    )
+    _, ax = plt.subplots()
+    look = {"a": (plotting.MAIN, "o"), "b": (plotting.RIVAL, "s")}
+    plotting.intervals(ax, table, {"b": "second", "a": "first"}, row="model", look=look)
+    dots = {
+        (line.get_color(), line.get_marker(), *line.get_xdata(), *line.get_ydata())
+        for line in ax.lines
+        if len(line.get_xdata())
+    }
+    main, rival = (plotting.MAIN, "o", 1, 1), (plotting.RIVAL, "s", 2, 0)
+    assert dots == {main, rival, (plotting.RIVAL, ".", 3, 0.2)}

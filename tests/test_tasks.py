@@ -8,6 +8,7 @@ from torch.nn.functional import normalize
 
 from lib.data import tasks
 from lib.encoders.download import NotAvailable
+from lib.encoders.embeddings import Embeddings
 from lib.measures import retrieval
 
 
@@ -90,3 +91,22 @@ def test_native_and_oti_searches_the_queries(embeddings, monkeypatch):
     )
     assert found["shape", "OTI"] == pytest.approx(reference["shape", "OTI"])
     assert found["mean", "native"] == pytest.approx(found["shape", "native"])
+
+
+def test_pairs_and_sets_have_one_number_per_image(monkeypatch):
+    image, text = torch.eye(3), torch.eye(3)[[1, 0, 1, 1, 2, 2]]
+    pairs = Embeddings(image, text, torch.tensor([0, 0, 1, 1, 2, 2]))
+    monkeypatch.setattr(tasks, "embed", lambda model, rows: pairs)
+    answers = types.SimpleNamespace(top1=np.array([1.0, 0.0]))
+    monkeypatch.setattr(tasks, "zero_shot", lambda model, name, rows: answers)
+    found = tasks.pairs_and_sets(None, None, {"shape": "world-shape"}, {"shape": None}, caption=1)
+    expected = {
+        "I2T": [100, 100, 100],
+        "T2I": [50, 100, 100],  # the first caption of the first image finds the second image
+        "retrieval": [75, 100, 100],
+        "shape": [100, 0],
+        "own": [1, 1, 1],  # of the second captions
+        "random": [0, 0, 0],
+        "own - random": [1, 1, 1],
+    }
+    assert {key: items.tolist() for key, items in found.items()} == expected
