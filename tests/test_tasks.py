@@ -101,9 +101,9 @@ def test_pairs_and_sets_have_one_number_per_image(monkeypatch):
     monkeypatch.setattr(tasks, "zero_shot", lambda model, name, rows: answers)
     found = tasks.pairs_and_sets(None, None, {"shape": "world-shape"}, {"shape": None}, caption=1)
     expected = {
-        "I2T": [100, 100, 100],
+        "I2T": [100, 0, 100],  # of equal ones, the text that is listed first
         "T2I": [50, 100, 100],  # the first caption of the first image finds the second image
-        "retrieval": [75, 100, 100],
+        "retrieval": [75, 50, 100],
         "shape": [100, 0],
         "own": [1, 1, 1],  # of the second captions
         "random": [0, 0, 0],
