@@ -115,4 +115,17 @@ def _sentence(error: ValidationError) -> str:
         return suggestions.unknown("key", key, set(Profile.model_fields) - {"name", "small"})
     if first["type"] == "missing":
         return f"the key {key!r} is missing."
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}, not {first['input']!r}."
+    where = ".".join(map(str, first["loc"]))
+    if first["type"] in _WANTED:
+        return f"{where} must be {_WANTED[first['type']]}, not {first['input']!r}."
+    return f"{where}: {first['msg']}, not {first['input']!r}."
+
+
+# pydantic's kinds of errors, in the words of a YAML file
+_WANTED = {
+    "string_type": "a name",
+    "string_too_short": "a name",
+    "int_type": "a whole number",
+    "tuple_type": "a list",
+    "dict_type": "keys and values",
+}

@@ -5,7 +5,7 @@ import standins
 import torch
 
 from lib.data.pairs import load_pairs
-from lib.encoders import registry
+from lib.encoders import registry, towers
 from lib.methods import captioning
 
 
@@ -30,7 +30,7 @@ def naive(model, image):
 
 def test_greedy_captions(coca, monkeypatch):
     images = load_pairs("world", "test", 5)["image"][:]
-    monkeypatch.setattr(registry, "BATCH_IMAGES", 3)
+    monkeypatch.setattr(towers, "BATCH_IMAGES", 3)
     found = list(captioning.greedy_captions(coca, images))
     assert len({text for text, _ in found}) > 1
     for image, (text, chances) in zip(images, found, strict=True):

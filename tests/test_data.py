@@ -6,6 +6,7 @@ import types
 from dataclasses import replace
 
 import numpy as np
+import pooch
 import pytest
 import standins
 import torch
@@ -16,11 +17,17 @@ from hypothesis import strategies as st
 
 from lib import paths, profiles
 from lib.data import published as published_files
-from lib.data.judgements import embed_judged, load_judgements, prompt, rows_by_image
-from lib.data.labelled import LABELLED, class_prompts, load_labelled, load_test_images, same_images
-from lib.data.pairs import PAIRS, load_pairs
+from lib.data.judgements import (
+    JUDGED,
+    embed_judged,
+    load_judgements,
+    prompt,
+    rows_by_image,
+)
+from lib.data.labelled import class_prompts, load_labelled, load_test_images, same_images
+from lib.data.pairs import load_pairs
 from lib.data.published import PUBLISHED, data_of, pairs_by_model, published_embeddings
-from lib.data.sources import splits
+from lib.data.sources import LABELLED, PAIRS, splits
 from lib.encoders.download import NotAvailable
 from lib.encoders.embeddings import Embeddings
 
@@ -36,7 +43,7 @@ def hub_cache(tmp_path, monkeypatch):
 
 
 def snapshot(hub_cache, source):
-    return standins.put_in_hub(hub_cache, source.repo, source.revision or "c" * 40, "dataset")
+    return standins.put_in_hub(hub_cache, source.repo, source.revision, "dataset")
 
 
 def with_rows(monkeypatch, table, name, rows):
@@ -99,7 +106,7 @@ def test_full_disk(coco, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(data.Dataset, "from_generator", full)
+    monkeypatch.setattr(Dataset, "from_generator", full)
     with pytest.raises(NotAvailable, match="disk is too full for coco"):
         load_pairs("coco", "test")
 
@@ -221,12 +228,11 @@ def test_damaged_parquet(hub_cache):
     assert "\n" not in str(caught.value)
 
 
-def test_every_public_set_is_pinned_or_says_so():
+def test_every_public_set_is_pinned():
     entries = [source for splits in PAIRS.values() for source in splits.values()]
     entries += list(LABELLED.values())
     for source in entries:
-        assert source.revision is None or len(bytes.fromhex(source.revision)) == 20
-    assert [key for key, value in LABELLED.items() if value.revision is None] == ["cub"]
+        assert len(bytes.fromhex(source.revision)) == 20
 
 
 @pytest.mark.parametrize("name", profiles.available())
@@ -236,7 +242,7 @@ def test_profiles_name_data_sets_that_exist(name):
         assert "test" in splits(pairs)
     for labelled in p.labelled.values():
         assert "test" in splits(labelled)
-    assert set(p.judgements.values()) <= {"world-expert", "world-cf", *data.JUDGED}
+    assert set(p.judgements.values()) <= {"world-expert", "world-cf", *JUDGED}
 
 
 # --- judgements ---------------------------------------------------------------------------------
@@ -422,7 +428,7 @@ def test_published_embeddings_are_asked_for_once(hub_cache, monkeypatch):
         raise ConnectionError("Name or service not known")
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(data.pooch.HTTPDownloader, "__call__", unreachable)
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", unreachable)
     with pytest.raises(NotAvailable, match=r"there is no network.*MODALITY_GAP_DATA"):
         published_embeddings("videoclip")
     assert len(tries) == 1 and tries[0].endswith("Figure_1_Modality_Gap/features_videoclip.npy")
@@ -440,7 +446,7 @@ def test_downloaded_file_is_checked_and_kept(published, monkeypatch):
 
     monkeypatch.delenv("MODALITY_GAP_DATA")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(data.pooch.HTTPDownloader, "__call__", server)
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", server)
     served = [content[:-4]]
     with pytest.raises(NotAvailable, match=r"download of features_clip.npy is damaged"):
         published_embeddings("clip")
