@@ -106,6 +106,8 @@ def test_profile_peaks_and_shares():
     assert first.value == profile.mean[4]
     share = unit(x).mean(0) ** 2
     np.testing.assert_allclose(gap.dominating_share(x), share / share.sum(), atol=1e-6)
+    assert gap.peak_share(x) == pytest.approx(share[4] / share.sum(), abs=1e-6)
+    assert gap.peak_share(x, 2) == pytest.approx(share[[4, 1]].sum() / share.sum(), abs=1e-6)
     with pytest.raises(ValueError, match="k must be between 1 and the 6"):
         gap.peaks(profile, 7)
 

@@ -247,6 +247,11 @@ def dominating_share(x) -> np.ndarray:
     return square / square.sum()
 
 
+def peak_share(x, k: int = 1) -> float:
+    """Share of the squared norm of the mean embedding that its k largest dimensions hold."""
+    return float(np.sort(dominating_share(x))[-k:].sum())
+
+
 def cosine_bound(p: float, q: float, d: float = math.inf) -> float:
     """Largest |cos| of an image with one peak `p` and a text with two peaks `q` in d dimensions.
 
