@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib.claims import verdicts
+from lib.claims import findings, verdicts
 from lib.measures.bootstrap import Estimate
 
 SURE, OPEN, BARELY_BELOW = Estimate(1, 0.5, 1.5), Estimate(0.2, -1, 1), Estimate(-1, -1.9, -0.1)
@@ -44,3 +44,21 @@ def test_conditions_without_an_interval_count_too(besides, expected):
 
 def test_an_old_verdict_by_another_rule_is_quoted():
     assert verdicts.amended(rule(SURE, SURE), before="mixed").endswith("By that rule: mixed.")
+
+
+def test_many_comparisons_are_told_in_short():
+    family = rule(SURE, OPEN, -2 * SURE)
+    expected = (
+        "1 of 3 as claimed, 1 the opposite; "
+        "from number 2 -2.0 [-3.0, -1.0] to number 0 1.0 [0.5, 1.5]"
+    )
+    assert verdicts.in_short(family, ".1f") == expected
+
+
+@pytest.mark.parametrize(("n", "said"), [(2, "number 0 1.0"), (9, "9 of 9 as claimed")])
+def test_a_finding_of_comparisons(n, said):
+    family = rule(*[SURE] * n)
+    finding = findings.judged("i0t-1", "All above 0.", family, "points", ".1f", note="So it is.")
+    assert finding.measured.startswith(f"points: {said}")
+    assert (finding.verdict, finding.note) == ("reproduced", "So it is.")
+    assert finding.amended == verdicts.amended(family)

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib import files, paths, plotting, profiles, suggestions
-from lib.claims import papers
+from lib.claims import papers, verdicts
 from lib.claims.verdicts import PLANNED, UNTESTABLE, VERDICTS
 from lib.measures.bootstrap import Estimate
 
@@ -84,6 +84,26 @@ class Finding:
 def untestable(claim: str, rule: str, reason: str, **more: str) -> Finding:
     """The finding that a claim is not testable here."""
     return Finding(claim, None, UNTESTABLE, rule, reason=reason, **more)
+
+
+def judged(
+    claim: str,
+    rule: str,
+    comparisons: Sequence[verdicts.Comparison],
+    what: str = "",
+    spec: str = ".3f",
+    **more: str,
+) -> Finding:
+    """The finding of a rule that all of these comparisons have to fulfil (`verdicts.judge`).
+
+    The comparisons are its `measured` in words, after `what` (e.g. "top-1 in points"): one by one
+    up to eight, and in short where there are more. `spec` is the format of their numbers, `more`
+    goes to `Finding`.
+    """
+    say = verdicts.in_words if len(comparisons) <= 8 else verdicts.in_short
+    measured = f"{what}: " * bool(what) + say(comparisons, spec)
+    amended = verdicts.amended(comparisons)
+    return Finding(claim, measured, verdicts.judge(comparisons), rule, amended=amended, **more)
 
 
 def shown(found: Sequence[Finding], spec: str = ".3f") -> pd.DataFrame:

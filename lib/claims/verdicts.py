@@ -138,6 +138,17 @@ def in_words(comparisons: Sequence[Comparison], spec: str = ".3f") -> str:
     return "; ".join(f"{c.name} {format(c.estimate, spec)}" for c in comparisons)
 
 
+def in_short(comparisons: Sequence[Comparison], spec: str = ".3f") -> str:
+    """Many of them in one line: how many hold and fail, the smallest and the greatest number."""
+    ordered = sorted(comparisons, key=lambda c: c.estimate.value)
+    holding, failing = sum(c.holds for c in comparisons), sum(c.fails for c in comparisons)
+    ends = in_words(ordered[:1], spec), in_words(ordered[-1:], spec)
+    return (
+        f"{holding} of {len(ordered)} as claimed, {failing} the opposite; "
+        f"from {ends[0]} to {ends[1]}"
+    )
+
+
 # From findings to claims --------------------------------------------------------------------------
 
 OUTCOMES = (*VERDICTS[:3], MIXED, UNTESTABLE, PLANNED)
