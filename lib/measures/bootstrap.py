@@ -81,7 +81,7 @@ def interval(
 class Resampled:
     """A number, and what it is on each resample (n_bootstrap,): see `resampled`.
 
-    The difference of two from one call is paired: `(a - b).estimate()`.
+    The difference of two from one call is paired: `paired_difference(a, b)`.
     """
 
     value: float
@@ -128,8 +128,12 @@ def mean_interval(items, n_bootstrap: int = 1000, seed: int = 0) -> Estimate:
 def paired_difference(a, b, n_bootstrap: int = 1000, seed: int = 0) -> Estimate:
     """Interval of mean(a) - mean(b), for two methods measured on the same items (n,).
 
+    Or of a - b for two `Resampled` of one call, which have their resamples with them.
+
     Raises: ValueError for fewer than 2 items or 100 resamples, lists that do not match, or NaN.
     """
+    if isinstance(a, Resampled):
+        return (a - b).estimate()
     a, b = validation.numbers(a, "a"), validation.numbers(b, "b")
     if len(a) != len(b):
         raise ValueError(f"a and b must be of the same items; they have {len(a)} and {len(b)}.")
