@@ -22,6 +22,7 @@ from lib.data.judgements import (
     embed_judged,
     load_judgements,
     prompt,
+    resampled_agreement,
     rows_by_image,
 )
 from lib.data.labelled import class_prompts, load_labelled, load_test_images, same_images
@@ -30,6 +31,7 @@ from lib.data.published import PUBLISHED, data_of, pairs_by_model, published_emb
 from lib.data.sources import LABELLED, PAIRS, splits
 from lib.encoders.download import NotAvailable
 from lib.encoders.embeddings import Embeddings
+from lib.measures import scores
 
 
 @pytest.fixture
@@ -295,6 +297,18 @@ def test_judged_captions_are_embedded_row_by_row(flickr8k, monkeypatch):
     assert texts == ["see " + caption for caption in judged["caption"][:]]
     rows = rows_by_image(judged)
     assert [some.tolist() for some in rows] == [[1, 3], [0, 4], [2, 5]]
+
+
+def test_agreement_is_resampled_over_images(flickr8k):
+    judged = load_judgements("flickr8k-expert")
+    score = {"up": np.arange(6.0), "down": -np.arange(6.0)}
+    found = resampled_agreement(score, judged, 100)
+    ratings = np.array(judged["ratings"][:])
+    assert found["up"].value == pytest.approx(scores.agreement(score["up"], ratings))
+    np.testing.assert_allclose(found["up"].draws, -found["down"].draws)
+    one_image = np.array(rows_by_image(judged)[0])
+    alone = scores.agreement(score["up"][one_image], ratings[one_image])
+    assert np.isclose(found["up"].draws, alone).any()  # an image drawn three times
 
 
 def test_the_world_is_judged_without_a_prompt():

@@ -1,7 +1,8 @@
 """Captions that people have rated, or that the world rates in their stead."""
 
+import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import datasets
@@ -14,7 +15,7 @@ from lib.data import sources
 from lib.encoders.download import NotAvailable
 from lib.encoders.embeddings import embed_images, embed_texts
 from lib.encoders.towers import Model
-from lib.measures import scores
+from lib.measures import bootstrap, scores
 
 # name -> (file of the CLIPScore repository's flickr8k_example/download.py, raters per caption)
 JUDGED = {
@@ -91,6 +92,23 @@ def rows_by_image(judged: Dataset) -> list[np.ndarray]:
     _, image_of = np.unique(judged["image_id"][:], return_inverse=True)
     order = np.argsort(image_of, kind="stable")
     return np.split(order, np.cumsum(np.bincount(image_of))[:-1])
+
+
+def resampled_agreement(
+    score: Mapping[object, np.ndarray], judged: Dataset, n_bootstrap: int = 1000, seed: int = 0
+) -> dict[object, bootstrap.Resampled]:
+    """`scores.agreement` of several scores (m,) of m judged captions by key, on the same resamples.
+
+    The images are drawn, with all their captions and ratings: see `bootstrap.resampled`.
+    """
+    rows_of, ratings = rows_by_image(judged), np.array(judged["ratings"][:])
+
+    def agreement(each: np.ndarray, images: np.ndarray) -> float:
+        rows = np.concatenate([rows_of[image] for image in images])
+        return scores.agreement(each[rows], ratings[rows])
+
+    statistics = {key: functools.partial(agreement, each) for key, each in score.items()}
+    return bootstrap.resampled(statistics, len(rows_of), n_bootstrap, seed)
 
 
 def _judged(folder: Path, key: str, entry: dict, raters: int) -> Iterator[dict]:
