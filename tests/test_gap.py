@@ -419,3 +419,14 @@ def test_silhouette_against_its_definition():
     np.testing.assert_allclose(gap.silhouette(x, y), expected, atol=1e-6)
     with pytest.raises(ValueError, match="2 pairs"):
         gap.silhouette(x[:1], y[:1])
+
+
+def test_cosines_are_open_in_the_directions_that_no_text_has():
+    x, y = cloud(40, 6), cloud(30, 6, seed=1)
+    assert gap.cosines_left_open(x, y) == pytest.approx(0, abs=1e-6)
+    y[:, 4:] = 0  # two directions of the images are in no text
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    cosines = (unit @ unit.T)[~np.eye(40, dtype=bool)]
+    expected = np.linalg.norm(unit[:, 4:], axis=1).mean() ** 2 / cosines.std(ddof=1)
+    assert gap.cosines_left_open(x, y) == pytest.approx(expected, rel=1e-4)
+    assert gap.cosines_left_open(x, y[:1]) > gap.cosines_left_open(x, y)

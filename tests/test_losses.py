@@ -284,3 +284,31 @@ def test_gradients_are_those_of_the_loss_and_the_order_of_pairs_does_not_matter(
     assert torch.autograd.gradcheck(loss, (image, text))
     order = torch.tensor([2, 0, 3, 1])
     assert loss(image[order], text[order]).item() == pytest.approx(loss(image, text).item())
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_margin_losses_count_what_is_nearer_than_the_margin(count):
+    label, m = torch.tensor([0, 0, 1, 1, 2, 2]), torch.linspace(0.1, 0.4, count)
+    image = torch.stack([unit(6, 3, k) for k in range(count)])
+    text = torch.stack([unit(3, 3, 9 + k) for k in range(count)])
+    between, within = losses.margin_loss(image, text, label, m), []
+    for k, (x, t) in enumerate(zip(image, text, strict=True)):
+        by_image, by_text, among = [], [], []
+        for i, c in enumerate(label.tolist()):
+            own = dot(x[i], t[c])
+            by_image += [max(0, m[k] - own + dot(x[i], t[j])) for j in range(3) if j != c]
+            others = [j for j in range(6) if label[j] != c]
+            by_text += [max(0, m[k] - own + dot(x[j], t[c])) for j in others]
+            worst = min(dot(x[i], x[j]) for j in range(6) if label[j] == c)
+            among += [max(0, 0.2 - worst + dot(x[i], x[j])) for j in others]
+        expected = sum(by_image) / len(by_image) + sum(by_text) / len(by_text)
+        assert float(between[k]) == pytest.approx(float(expected), abs=1e-6)
+        within.append(sum(among) / len(among))
+    assert losses.class_margin_loss(image, label, 0.2).tolist() == pytest.approx(within)
+
+
+def test_margin_losses_are_0_where_the_classes_are_apart():
+    label, apart = torch.tensor([0, 0, 1, 1]), torch.eye(2).repeat_interleave(2, 0)
+    assert losses.margin_loss(apart, torch.eye(2), label, 0.9) == 0
+    assert losses.class_margin_loss(apart, label, 0.9) == 0
+    assert losses.margin_loss(apart, torch.eye(2).flip(0), label, 0.0) == 2

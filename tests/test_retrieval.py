@@ -261,3 +261,17 @@ def test_several_label_sets_are_ranked_at_once(monkeypatch):
 def test_label_sets_of_queries_and_gallery_must_match():
     with pytest.raises(ValueError, match="2 label sets of the queries, but 1 of the gallery"):
         retrieval.precision_by_class(IMAGE, IMAGE, [[1, 1, 2]] * 2, [1, 1, 2])
+
+
+def test_misordered_counts_triples_whose_far_item_scores_higher():
+    rng = np.random.default_rng(0)
+    scores = rng.integers(0, 5, (6, 9)).astype(float)  # with ties, which count as ordered
+    near, far = rng.random((6, 9)) < 0.4, rng.random((6, 9)) < 0.5
+    triples = [
+        scores[i, k] > scores[i, j]
+        for i in range(6)
+        for j in np.flatnonzero(near[i])
+        for k in np.flatnonzero(far[i])
+    ]
+    assert retrieval.misordered(scores, near, far) == pytest.approx(np.mean(triples))
+    assert np.isnan(retrieval.misordered(scores, near & False, far))

@@ -200,6 +200,22 @@ def silhouette(x, y) -> np.ndarray:
     return (both[: len(x)] + both[len(x) :]) / 2
 
 
+def cosines_left_open(x, y) -> float:
+    """How far exact cosines with the texts leave those among the images open, in their sd.
+
+    Given the cosines of unit vectors x (n, d) with all of y (m, d), their projections p onto the
+    span of y are known, and the cosine of two lies within sqrt(1 - |p_i|^2) sqrt(1 - |p_j|^2) of
+    p_i.p_j. Returned is the square of the mean of sqrt(1 - |p|^2), divided by the standard
+    deviation of the cosines among the images; 0 where y spans the space.
+    """
+    x, y = (validation.unit(each).astype(np.float64) for each in validation.two_sets(x, y))
+    _, strength, directions = np.linalg.svd(y, full_matrices=False)
+    known = x @ directions[strength / strength[0] > 1e-4].T
+    rest = np.sqrt(np.maximum(0, 1 - (known**2).sum(1)))
+    cosines = (x @ x.T)[~np.eye(len(x), dtype=bool)]
+    return float(rest.mean() ** 2 / cosines.std(ddof=1))
+
+
 # --- what the embeddings look like ---------------------------------------------------------------
 
 

@@ -188,6 +188,20 @@ def precision_in_set(query, gallery, label, measure=average_precision) -> np.nda
     return 100 * precision_by_class(query, gallery, own, others, measure)
 
 
+def misordered(scores, near, far) -> float:
+    """Share of triples (query, near item, far item) whose far item scores higher; nan without any.
+
+    `scores` (n, m) of queries and items; `near` and `far` (n, m) tell, for each query, which items
+    count as which.
+    """
+    wrong, total = 0, 0
+    for row, its_near, its_far in zip(np.asarray(scores), near, far, strict=True):
+        below = np.searchsorted(np.sort(row[its_far]), row[its_near], "right")
+        wrong += (its_far.sum() - below).sum()
+        total += its_near.sum() * its_far.sum()
+    return float(wrong / total) if total else float("nan")
+
+
 def _orders(query: np.ndarray, gallery: np.ndarray):
     """(first query, positions (rows, m) by falling score), a tile at a time."""
     rows = max(1, TILE_BYTES // (16 * len(gallery)))  # a score and an 8-byte position, twice
