@@ -110,3 +110,15 @@ def test_pairs_and_sets_have_one_number_per_image(monkeypatch):
         "own - random": [1, 1, 1],
     }
     assert {key: items.tolist() for key, items in found.items()} == expected
+
+
+def test_estimates_have_the_mean_over_sets_and_can_be_differences():
+    rng = np.random.default_rng(0)
+    new = {"a": rng.random(20), "b": rng.random(30), "retrieval": rng.random(20)}
+    old = {what: np.full(len(items), 0.5) for what, items in new.items()}
+    levels = tasks.estimates(new, [["a"], ["b"]], 100)
+    assert list(levels) == ["classification", *new]
+    assert levels["classification"].value == pytest.approx((new["a"].mean() + new["b"].mean()) / 2)
+    for what, e in tasks.estimates(new, [["a"], ["b"]], 100, against=old).items():
+        assert e.value == pytest.approx(levels[what].value - 0.5)
+        assert e.low == pytest.approx(levels[what].low - 0.5)

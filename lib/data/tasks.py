@@ -11,7 +11,7 @@ from lib.data.labelled import class_prompts, load_labelled, load_test_images, sa
 from lib.encoders.download import NotAvailable
 from lib.encoders.embeddings import embed, embed_images, text_encoder
 from lib.encoders.towers import Model
-from lib.measures import retrieval, scores, zeroshot
+from lib.measures import bootstrap, retrieval, scores, zeroshot
 from lib.methods import inversion
 
 
@@ -135,3 +135,22 @@ def pairs_and_sets(
     measured = {"I2T": 100 * i2t, "T2I": 100 * t2i, "retrieval": 50 * (i2t + t2i)}
     measured |= {key: 100 * zero_shot(model, names[key], some).top1 for key, some in rows.items()}
     return measured | {"own": own, "random": others, "own - random": own - others}
+
+
+def estimates(
+    measured: Mapping[str, np.ndarray],
+    together: Sequence[Sequence[str]],
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+    against: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, bootstrap.Estimate]:
+    """Every measure of `pairs_and_sets` with its interval, and "classification".
+
+    "classification" is the mean over the label sets, of which each counts alike; `together` lists
+    them, those of the same images together (`same_images`). With `against`, what another model
+    reached on the same items, all of them are the paired differences to it.
+    """
+    if against is not None:
+        measured = {what: items - against[what] for what, items in measured.items()}
+    mean = bootstrap.mean_over_sets(measured, together, n_bootstrap, seed)
+    return {"classification": mean} | bootstrap.means(measured, n_bootstrap, seed)
