@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Regenerates every figure: makes the environment if there is none, then runs what is out of date.
+# Regenerates every figure: makes the environment if there is none, then runs what is missing.
 # ./run_all.sh --help says what it can do.
 set -euo pipefail
 

@@ -5,6 +5,7 @@ nbgrader's own steps take them out, so that a student version is never kept by h
 """
 
 import io
+import sys
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +13,6 @@ from pathlib import Path
 import nbformat
 
 from lib import files, paths
-from workflow import freshness
 
 FOLDER = paths.ROOT / "assignments"
 SOURCE, RELEASE = FOLDER / "source", FOLDER / "release"
@@ -34,12 +34,12 @@ def release(folder: Path = RELEASE) -> list[Path]:
     made = []
     for master in masters():
         name = master.stem
-        files = {
+        content = {
             f"{name}/{name}.ipynb": nbformat.writes(student_version(master)) + "\n",
             f"{name}/README.md": FOR_STUDENTS.read_text(encoding="utf-8"),
         }
         made.append(folder / f"{name}.zip")
-        files.write_bytes(made[-1], _zipped(files))
+        files.write_bytes(made[-1], _zipped(content))
     return made
 
 
@@ -66,12 +66,26 @@ def student_version(master: Path) -> nbformat.NotebookNode:
     return notebook
 
 
-def _zipped(files: dict[str, str]) -> bytes:
+def _zipped(texts: dict[str, str]) -> bytes:
     """A zip of texts; neither compression nor the time makes a difference between two runs."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
-        for name, text in files.items():
+        for name, text in texts.items():
             entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             entry.create_system, entry.external_attr = 3, 0o644 << 16  # Unix, whatever runs it
             archive.writestr(entry, text)
     return content.getvalue()
+
+
+def main() -> int:
+    try:
+        for file in release():
+            print(file.relative_to(paths.ROOT))
+    except ValueError as error:
+        print(f"run_all.sh: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,20 +6,21 @@ formulas become MathML when the site is built, which browsers draw without a scr
 `./run_all.sh --site` calls it.
 """
 
+import argparse
 import io
+import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
-import jinja2
 import nbformat
 
-from docs import report
-from lib import paths
-from lib.claims import findings, papers, verdicts
-from workflow import catalogue, freshness
+from docs import pages, report
+from lib import paths, profiles
+from lib.claims import evidence, findings, papers, verdicts
+from workflow import catalogue, freshness, notebooks
 
-DATA = Path(__file__).with_name("site_data")
 TARGET = paths.ROOT / "site"
 GLOSSARY = paths.NOTEBOOKS / "glossary.md"
 TITLE = "The modality gap, reproduced"
@@ -69,7 +70,7 @@ def _sphinx(work: Path) -> None:
 
     warnings = io.StringIO()
     Sphinx(
-        *(work / "source", DATA, work / "html", work / "doctrees", "html"),
+        *(work / "source", pages.TEMPLATES, work / "html", work / "doctrees", "html"),
         confoverrides={"html_extra_path": [str(work / "source" / "_files")]},
         status=None,
         warning=warnings,
@@ -122,44 +123,37 @@ class Source:
     """The pages that Sphinx reads, in a folder."""
 
     def __init__(self, folder: Path, profile_name: str):
-        self.folder, self.profile = folder, profile_name
+        self.folder, self.which = folder, profiles.load(profile_name)
         self.figures = paths.FIGURES / profile_name
-        self.findings = findings.collect(profile_name)
-        self.claims = verdicts.by_claim(self.findings, profile_name)
-        catalogue = catalogue.load()
-        self.items = {name: item for name, item in catalogue.items() if item.notebook.exists()}
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(DATA),
-            autoescape=True,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            undefined=jinja2.StrictUndefined,
-        )
-        environment.globals |= {
-            "css": lambda verdict: verdict.replace(" ", "-"),
-            "outcomes": verdicts.OUTCOMES,
-        }
-        self.templates = environment
+        items = catalogue.load()
+        self.items = {name: item for name, item in items.items() if item.written}
+        # Of the default profile the record is shown: what is committed, outputs included.
+        self.recorded = profile_name == profiles.FULL
+        made = evidence.read() if self.recorded else findings.made(profile_name, items)
+        self.found = findings.collect(made)
+        self.claims = verdicts.by_claim(self.found, self.which.models["clip"])
+        self.templates = pages.templates()
 
     def write(self) -> None:
         for item in self.items.values():
             self._put(f"{item.name}.ipynb", self.notebook(item))
             self._copy_files(item)
-        used = [s for s in report.SECTIONS if s != report.START and self.of_section(s)]
+        used = [s for s in pages.SECTIONS if s != pages.START and self.of_section(s)]
         for section in used:
             self._put(f"{section}/index.md", self.section(section))
         self._put("gallery.md", self.gallery(used))
         self._put("results.md", self.results())
         self._put("index.md", self.start(used))
         self._put("glossary.md", GLOSSARY.read_text(encoding="utf-8"))
-        self._put("_files/results.json", verdicts.results_json(self.profile))
+        found = report.results_json(self.found, self.which.models["clip"])
+        self._put("_files/results.json", json.dumps(found, ensure_ascii=False, indent=1))
 
     def _put(self, name: str, text: str) -> None:
         (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (self.folder / name).write_text(text, encoding="utf-8")
 
     def _copy_files(self, item: catalogue.Item) -> None:
-        files = [file for file in freshness.figures(self.profile, item.name) if file.is_file()]
+        files = [file for file in notebooks.figures(self.which.name, item.name) if file.is_file()]
         places = [(file, Path("figures", item.name).with_suffix(file.suffix)) for file in files]
         notebook = self.executed(item), Path("notebooks", f"{item.name}.ipynb")
         for file, place in [*places, notebook]:
@@ -177,37 +171,14 @@ class Source:
         return [item for item in self.items.values() if item.paper == section]
 
     def card(self, item: catalogue.Item) -> dict:
-        """What the templates show of an item."""
-        picture = self.figures / f"{item.name}.png"
-        drawn = picture.is_file()
-        size = picture.read_bytes()[16:24] if drawn else bytes(8)
-        rows = self.findings[self.findings["item"] == item.name]
-        return {
-            "name": item.name,
-            "title": item.title,
-            "where": item.where,
-            "paper": report.heading(item.paper),
-            "url": report.source(item.paper),
-            "drawn": drawn,
-            "status": item.status(self.profile),
-            "width": int.from_bytes(size[:4], "big"),
-            "height": int.from_bytes(size[4:], "big"),
-            "findings": [self.finding(row) for _, row in rows.iterrows()],
-            "verdicts": verdicts.counts(rows.verdict, findings.VERDICTS),
-        }
-
-    def finding(self, row) -> dict:
-        return {
-            **row.to_dict(),
-            "here": report.measured(row),
-            "paper_name": report.heading(row.paper),
-            "page": f"{row['item']}.html" if row["item"] in self.items else "",
-        }
+        return pages.card(item, self.found, self.figures, f"{item.name}.html")
 
     def executed(self, item: catalogue.Item) -> Path:
-        """The notebook with outputs of this profile: those of mini are committed."""
-        copy = freshness.executed_file(self.profile, item.name)
-        return copy if self.profile != "mini" and copy.is_file() else item.notebook
+        """The notebook with outputs of this profile: those of the default one are committed."""
+        if self.recorded:
+            return item.notebook
+        copy = notebooks.executed(self.which.name, freshness.stamp(self.which, item.name))
+        return copy if copy.is_file() else item.notebook
 
     def notebook(self, item: catalogue.Item) -> str:
         """The notebook with a header below its title, and a text for each of its pictures."""
@@ -231,58 +202,83 @@ class Source:
         entries = [f"{item.where}: {item.title} <{item.name.rpartition('/')[2]}>" for item in own]
         page = f"{section}/index"
         counted = section in papers.KEYS
-        count = verdicts.of_paper(self.findings, self.claims, section) if counted else None
-        entry = papers.PAPERS.get(section)
-        planned = [
-            item
-            for item in catalogue.load().values()
-            if item.paper == section and not item.notebook.exists()
-        ]
+        count = pages.of_paper(self.found, self.claims, section) if counted else None
+        entry = papers.paper(section) if counted else None
+        items = catalogue.load().values()
+        planned = [item for item in items if item.paper == section and not item.written]
         header = self._html("section.html.j2", page, entry=entry, count=count,
-            url=report.source(section), section=section, planned=planned,
+            url=pages.source(section), section=section, planned=planned,
             cards=[self.card(item) for item in own])  # fmt: skip
-        return f"# {report.heading(section)}\n{header}\n{_contents(entries)}"
+        return f"# {pages.heading(section)}\n{header}\n{_contents(entries)}"
 
     def gallery(self, sections: list[str]) -> str:
         parts = ["# Gallery", "", "Every figure and table; each leads to its notebook."]
-        for section in (report.START, *sections):
+        for section in (pages.START, *sections):
             cards = [self.card(item) for item in self.of_section(section)]
-            parts += [f"\n## {report.heading(section)}"] if section else []
+            parts += [f"\n## {pages.heading(section)}"] if section else []
             parts += [self._html("cards.html.j2", "gallery", cards=cards)] if cards else []
         return "\n".join(parts)
 
     def results(self) -> str:
-        rows = [self.finding(row) for _, row in self.findings.iterrows()]
-        table = self._html("results.html.j2", "results", rows=rows, counts=self.counts(),
-            claims=self.claims["all"].to_dict(), papers=[report.heading(k) for k in papers.KEYS],
-            verdicts=[*findings.VERDICTS, findings.PLANNED], rule=verdicts.RULE,
-            words=verdicts.in_words(self.claims["all"]),
-            main=verdicts.in_words(self.claims.main), profile=self.profile)  # fmt: skip
+        rows = []
+        for _, row in self.found.iterrows():
+            page = f"{row['item']}.html" if row["item"] in self.items else ""
+            rows.append(pages.finding(row) | {"page": page})
+        table = self._html(
+            "results.html.j2",
+            "results",
+            rows=rows,
+            counts=self.counts(),
+            papers=[pages.heading(key) for key in papers.KEYS],
+            verdicts=[*verdicts.VERDICTS, verdicts.PLANNED],
+            rule=verdicts.RULE,
+            words=verdicts.counts_in_words(self.claims["all"]),
+            main=verdicts.counts_in_words(self.claims.main),
+            profile=self.which.name,
+        )
         return f"# Results\n{table}"
 
     def counts(self) -> list[tuple[str, str, dict]]:
         """Name, page and counts of each paper, and of all."""
         rows = [
-            (report.heading(key), f"{key}/index.html" if self.of_section(key) else "", key)
+            (pages.heading(key), f"{key}/index.html" if self.of_section(key) else "", key)
             for key in papers.KEYS
         ]
         return [
-            (name, page, verdicts.of_paper(self.findings, self.claims, key))
+            (name, page, pages.of_paper(self.found, self.claims, key))
             for name, page, key in [*rows, ("All", "", None)]
         ]
 
     def start(self, sections: list[str]) -> str:
         featured = [self.card(self.items[name]) for name in FEATURED if name in self.items]
         page = self._html("start.html.j2", "index", counts=self.counts(), cards=featured,
-            words=verdicts.in_words(self.claims["all"]), n=len(self.items),
-            begin=next((item.name for item in self.of_section(report.START)), ""),
-            papers=[(report.source(k), papers.PAPERS[k]) for k in papers.KEYS])  # fmt: skip
-        first = [item.name for item in self.of_section(report.START)]
-        pages = [f"{report.heading(section)} <{section}/index>" for section in sections]
-        return f"# {TITLE}\n{page}\n{_contents([*first, 'gallery', 'results', 'glossary', *pages])}"
+            words=verdicts.counts_in_words(self.claims["all"]), n=len(self.items),
+            begin=next((item.name for item in self.of_section(pages.START)), ""),
+            papers=[(pages.source(k), papers.paper(k)) for k in papers.KEYS])  # fmt: skip
+        first = [item.name for item in self.of_section(pages.START)]
+        others = [f"{pages.heading(section)} <{section}/index>" for section in sections]
+        return (
+            f"# {TITLE}\n{page}\n{_contents([*first, 'gallery', 'results', 'glossary', *others])}"
+        )
 
 
 def _contents(entries: list[str]) -> str:
     """The entries of the navigation below this page."""
     lines = "\n".join(entries)
     return f"```{{toctree}}\n:hidden:\n\n{lines}\n```\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m docs.site", description=__doc__)
+    parser.add_argument("--profile", default=profiles.FULL)
+    try:
+        folder = build(parser.parse_args(arguments).profile)
+    except ValueError as error:
+        print(f"run_all.sh: {error}", file=sys.stderr)
+        return 1
+    print(f"Website: {folder.relative_to(paths.ROOT) / 'index.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

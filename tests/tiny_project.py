@@ -9,8 +9,17 @@ from pathlib import Path
 
 from lib import paths
 
-OWN = ("__init__", "environment", "execute", "items", "names", "paths", "profile", "progress")
-OWN += ("run", "state")
+FOOT = ("__init__", "files", "paths", "profiles", "suggestions")
+RUNNER = (
+    "__init__",
+    "catalogue",
+    "cli",
+    "environment",
+    "freshness",
+    "notebooks",
+    "progress",
+    "run",
+)
 
 PROFILE = """\
 models: {clip: mini-clip}
@@ -19,9 +28,9 @@ labelled: {shape: world-shape}
 judgements: {expert: world-expert}
 n_pairs: 10
 n_train_pairs: 10
-n_bootstrap: 10
+n_bootstrap: 100
 """
-# Every notebook that ran leaves a line in ran.txt; so do training, encoding and the report.
+# Every notebook that ran leaves a line in ran.txt; so do training and the report.
 TINY = '''\
 """Saves what an item has to save, and notes that it ran."""
 import json
@@ -44,23 +53,16 @@ def save(item, profile, verdict="reproduced"):
 OTHER = "VALUE = 1\n"
 TRAIN = """\
 import sys
-from lib import state, tiny
-state.write_text(state.weights(sys.argv[1]), "weights")
+from lib import files, tiny
+from workflow import freshness
+files.write_text(freshness.weights(sys.argv[1]), "weights")
 tiny.note("train " + sys.argv[1])
-"""
-EMBED = """\
-import sys
-from lib import state, tiny
-assert state.weights("mini-clip").exists()
-tiny.note("embed " + sys.argv[-1])
 """
 REPORT = """\
 import sys
-from lib import paths, state, tiny
-made = state.report_files(sys.argv[-1])
-found = [f for f in (paths.FIGURES / sys.argv[-1]).rglob("*.json") if f not in made]
-for file in made:
-    state.write_text(file, str(len(found)))
+from lib import files, paths, tiny
+found = [f for f in (paths.FIGURES / sys.argv[-1]).rglob("*.json")]
+files.write_text(paths.FIGURES / sys.argv[-1] / "RESULTS.md", str(len(found)))
 tiny.note("report")
 """
 
@@ -70,16 +72,20 @@ class Project:
 
     def __init__(self, root: Path):
         self.root = root
-        for folder in ("lib", "notebooks", "profiles"):
-            (root / folder).mkdir()
-        for module in OWN:
-            shutil.copy(paths.ROOT / "lib" / f"{module}.py", root / "lib")
-        for file in ("Snakefile", "run_all.sh", "pyproject.toml", "requirements.lock"):
-            shutil.copy(paths.ROOT / file, root)
+        for folder in ("lib/claims/papers", "mini", "workflow", "docs", "notebooks", "profiles"):
+            (root / folder).mkdir(parents=True)
+        for folder, modules in (("lib", FOOT), ("workflow", RUNNER)):
+            for module in modules:
+                shutil.copy(paths.ROOT / folder / f"{module}.py", root / folder)
+        for file in ("workflow/Snakefile", "run_all.sh", "pyproject.toml", "requirements.lock"):
+            shutil.copy(paths.ROOT / file, root / file)
         self.write("profiles/mini.yaml", PROFILE)
-        modules = {"tiny": TINY, "other": OTHER, "train": TRAIN, "embed": EMBED, "report": REPORT}
-        for module, text in modules.items():
-            self.write(f"lib/{module}.py", text)
+        self.write("lib/tiny.py", TINY)
+        self.write("lib/other.py", OTHER)
+        for package in ("mini", "docs", "lib/claims"):
+            self.write(f"{package}/__init__.py", "")
+        self.write("mini/training.py", TRAIN)
+        self.write("docs/report.py", REPORT)
 
     def write(self, path: str, text: str) -> None:
         file = self.root / path
@@ -99,7 +105,9 @@ class Project:
     def notebook(self, item: str, *cells: str, parameters: str = 'profile = "mini"') -> None:
         """A notebook of a parameters cell and these code cells."""
         sources = [_cell(parameters, ["parameters"]), *map(_cell, cells)]
-        text = {"cells": sources, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}
+        kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+        text = {"cells": sources, "metadata": {"kernelspec": kernel}}
+        text |= {"nbformat": 4, "nbformat_minor": 4}
         self.write(f"notebooks/{item}.ipynb", json.dumps(text))
 
     def environment(self, **more: str) -> dict:
@@ -123,6 +131,16 @@ class Project:
         process = self.start(*arguments)
         output, _ = process.communicate(timeout=300)
         return process.returncode, output
+
+    def remove(self, *folders: str) -> None:
+        for folder in folders:
+            shutil.rmtree(self.root / folder, ignore_errors=True)
+
+    def results(self) -> dict[str, bytes]:
+        """The files that notebooks saved, by name."""
+        folder = self.root / "figures"
+        some = [file for file in folder.rglob("*") if file.is_file()]
+        return {str(file.relative_to(folder)): file.read_bytes() for file in some}
 
     def ran(self) -> list[str]:
         """What ran since the last question."""

@@ -1,51 +1,39 @@
-"""The items: every figure and table that has, or will have, a notebook (`notebooks/items.yaml`)."""
+"""The catalogue: every figure and table that has a notebook (`notebooks/items.yaml`)."""
 
-import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import yaml
+
 from lib import paths, profiles, suggestions
 
 LIST = "items.yaml"
-KEYS = {"title", "where", "models", "compares", "needs"}
+KEYS = {"title", "where", "models"}
 
 
 @dataclass(frozen=True)
 class Item:
-    """One notebook.
-
-    `models` are the roles whose standard embeddings are made before it runs, `compares` further
-    roles that it uses itself; `needs` is the only profile for it.
-    """
+    """One notebook; `models` are the roles of a profile that it uses."""
 
     name: str
     title: str
     where: str
     models: tuple[str, ...] = ()
-    compares: tuple[str, ...] = ()
-    needs: str | None = None
 
     @property
     def paper(self) -> str:
-        """The folder it stands in, e.g. "i0t"; empty for the start page."""
+        """The folder it is in, e.g. "i0t"; empty for the start page."""
         return self.name.rpartition("/")[0]
 
     @property
     def notebook(self) -> Path:
         return paths.NOTEBOOKS / f"{self.name}.ipynb"
 
-    def status(self, profile_name: str) -> str:
-        """What this profile can do with it: "ready", "planned", or "needs profile <name>"."""
-        if self.needs not in (None, profile_name):
-            return f"needs profile {self.needs}"
-        return "ready" if self.notebook.exists() else "planned"
-
-
-def listed() -> list[str]:
-    """Names of all items, read without a YAML library: known before anything is installed."""
-    text = (paths.NOTEBOOKS / LIST).read_text(encoding="utf-8")
-    return re.findall(r"^(\w[\w/]*):", text, flags=re.MULTILINE)
+    @property
+    def written(self) -> bool:
+        """Whether there is a notebook; without one, the item is planned."""
+        return self.notebook.exists()
 
 
 def load() -> dict[str, Item]:
@@ -58,8 +46,6 @@ def load() -> dict[str, Item]:
 
 @cache
 def _parse(text: str) -> dict[str, Item]:
-    import yaml  # only here: names are checked before anything is installed
-
     return {name: _item(name, entry) for name, entry in yaml.safe_load(text).items()}
 
 
@@ -70,19 +56,24 @@ def _item(name: str, entry: dict) -> Item:
     for key in ("title", "where"):
         if key not in entry:
             raise ValueError(f"{LIST}, {name}: the key {key!r} is missing.")
-    lists = {key: tuple(entry.get(key) or ()) for key in ("models", "compares")}
-    for role in (*lists["models"], *lists["compares"]):
+    models = tuple(entry.get("models") or ())
+    for role in models:
         if role not in profiles.roles():
             known = profiles.roles()
             raise ValueError(f"{LIST}, {name}: {suggestions.unknown('model role', role, known)}")
-    return Item(name=name, **entry | lists)
+    return Item(name, entry["title"], entry["where"], models)
 
 
 def unlisted() -> list[Path]:
     """Notebooks that the list does not name, so that nothing runs them."""
-    known = {paths.NOTEBOOKS / f"{name}.ipynb" for name in listed()}
+    known = {item.notebook for item in load().values()}
     found = sorted(paths.NOTEBOOKS.rglob("*.ipynb"))
     return [file for file in found if file not in known and ".ipynb_checkpoints" not in file.parts]
+
+
+def warn_of_unlisted() -> None:
+    for file in unlisted():
+        print(f"{file.relative_to(paths.ROOT)} is not in notebooks/{LIST}: left out.")
 
 
 def select(wanted: list[str]) -> list[str]:
@@ -92,7 +83,7 @@ def select(wanted: list[str]) -> list[str]:
 
     Raises: ValueError if there is no such item; the message names the nearest ones.
     """
-    everything = listed()
+    everything = list(load())
     papers = {name.rpartition("/")[0] for name in everything} - {""}
     chosen = set()
     for text in wanted:

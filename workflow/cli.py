@@ -1,27 +1,27 @@
-"""The command line behind `./run_all.sh`: choose, check what is out of date, run it, sum it up."""
+"""The command line behind `./run_all.sh`: what may be asked for, and who does it.
+
+Options are read with the standard library alone: a wrong one is refused, and `--help` answered,
+before anything is installed.
+"""
 
 import argparse
-import fcntl
 import os
 import signal
 import subprocess
 import sys
-import time
-from contextlib import contextmanager, suppress
 from importlib.util import find_spec
-from pathlib import Path
 
-from lib import paths, profiles, suggestions
-from workflow import catalogue, freshness
-from workflow.progress import Progress
+from lib import paths, suggestions
 
 TESTS = {
-    "all": ("not benchmark and not browser",),
-    "unit": ("not benchmark and not browser and not notebooks",),
-    "notebooks": ("notebooks",),
-    "browser": ("browser",),
+    "all": "not benchmark and not browser",
+    "unit": "not benchmark and not browser and not notebooks",
+    "notebooks": "notebooks",
+    "browser": "browser",
 }
 USAGE, INTERRUPTED = 2, 130
+# Modules that an option runs, with packages that they need beyond the environment's core.
+SITE, ASSIGNMENTS = ("myst_nb", "furo", "latex2mathml"), ("nbgrader",)
 
 
 class Usage(ValueError):
@@ -34,22 +34,32 @@ def main(arguments: list[str] | None = None) -> int:
         options = parse(arguments)
         if options.check:
             return 0
+        check_names(options)
         if options.list:
-            return print_list(options.profile)
+            return print_list()
         if options.test:
             return run_tests(options.test)
         if options.retrain:
-            return retrain(options.retrain)
+            return module("mini.training", options.retrain)
         if options.assignments:
-            return hand_out()
+            return extra("assignments", ASSIGNMENTS, "docs.assignments")
         if options.site:
-            return build_site(options.profile)
-        return run(options)
+            return extra("site", SITE, "docs.site", "--profile", options.profile)
+        if options.record:
+            return module("docs.record", "--profile", options.profile)
+        from workflow import run
+
+        return run.run(options)
     except Usage as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return USAGE
     except ValueError as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
+        print(f"run_all.sh: {what}. Make it readable and writable, or use another folder "
+            "(MODALITY_GAP_CACHE, MODALITY_GAP_FIGURES).", file=sys.stderr)  # fmt: skip
         return 1
     except KeyboardInterrupt:
         print("\nInterrupted. Run it again, and it goes on from here.", file=sys.stderr)
@@ -69,42 +79,55 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read the options and refuse unknown names, before anything runs.
-
-    Raises: Usage, with the nearest valid names.
-    """
+    """Read the options. Raises: Usage, with the nearest valid ones."""
     parser = _Parser(
         prog="./run_all.sh",
-        description="Regenerates every figure, RESULTS.md, and results.json and index.html in "
-        "figures/<profile>. Only what is out of date runs; interrupt it at any time and run it "
-        "again.",
+        description="Regenerates every figure, with a results page and a gallery in "
+        "figures/<profile>, and compares the results with the record in evidence/. Only what is "
+        "missing runs; interrupt it at any time and run it again.",
         allow_abbrev=False,
     )
     add = parser.add_argument
     add("--profile", default="mini", metavar="NAME", help="models and data to use (default: mini)")
     add("--only", nargs="+", action="extend", default=[], metavar="PAPER/ITEM",
         help="run these alone: items as --list names them, or all of a paper (i0t)")  # fmt: skip
-    add("--list", action="store_true", help="list every item and whether it is ready")
+    add("--list", action="store_true", help="list every item")
     add("--jobs", type=int, default=cores(), metavar="N",
         help="notebooks to run at a time (default: number of cores, here %(default)s)")  # fmt: skip
-    add("--force", action="store_true", help="run the items even if they are up to date")
+    add("--force", action="store_true", help="run the items even if they are done")
     add("--test", nargs="?", const="all", metavar="WHAT",
         help="run the tests instead: all (default), unit, notebooks or browser")  # fmt: skip
     add("--retrain", metavar="MODEL", help="train a model of models/ again")
     add("--assignments", action="store_true", help="zip the problem sets for students")
     add("--site", action="store_true", help="build the website of the notebooks in site/")
-    add("--check", action="store_true", help=argparse.SUPPRESS)  # the names only
+    add("--record", action="store_true",
+        help="for maintainers: make the last run the record (evidence/, RESULTS.md)")  # fmt: skip
+    add("--check", action="store_true", help=argparse.SUPPRESS)  # the options only
     options = parser.parse_args(arguments)
-    try:
-        profiles.path(options.profile)
-        options.items = catalogue.select(options.only)
-    except ValueError as error:
-        raise Usage(error) from None
     if options.test and options.test not in TESTS:
         raise Usage(suggestions.unknown("set of tests", options.test, TESTS))
     if options.jobs < 1:
         raise Usage(f"--jobs needs a number above 0, not {options.jobs}.")
     return options
+
+
+def check_names(options: argparse.Namespace) -> None:
+    """Look up profile and items, before anything runs. Raises: Usage, with the nearest names."""
+    from lib import profiles
+    from workflow import catalogue
+
+    try:
+        profiles.path(options.profile)
+        options.items = catalogue.select(options.only)
+        items = catalogue.load()
+    except ValueError as error:
+        raise Usage(error) from None
+    for name in options.only:
+        if name in items and not items[name].written:
+            raise Usage(f"{name} is planned: its notebook is not written yet.")
+    options.items = [name for name in options.items if items[name].written]
+    if not options.items:
+        raise Usage("Nothing of this is written yet; see --list.")
 
 
 def cores() -> int:
@@ -117,25 +140,22 @@ def cores() -> int:
 # What the options ask for -------------------------------------------------------------------------
 
 
-def print_list(profile_name: str) -> int:
+def print_list() -> int:
+    from workflow import catalogue
+
     items = catalogue.load()
-    width = max(map(len, catalogue))
-    for name, item in catalogue.items():
-        status = item.status(profile_name)
-        print(f"{name:{width}}  {status:18}  {item.title} ({item.where})")
-    _warn_unlisted()
+    width = max(map(len, items))
+    for name, item in items.items():
+        status = "ready" if item.written else "planned"
+        print(f"{name:{width}}  {status:7}  {item.title} ({item.where})")
+    catalogue.warn_of_unlisted()
     return 0
-
-
-def _warn_unlisted() -> None:
-    for file in catalogue.unlisted():
-        print(f"{file.relative_to(paths.ROOT)} is not in notebooks/{catalogue.LIST}: left out.")
 
 
 def run_tests(what: str) -> int:
     if find_spec("pytest") is None:
         raise ValueError("pytest is not installed in this environment: pip install -e '.[dev]'")
-    command = [sys.executable, "-m", "pytest", "-m", *TESTS[what]]
+    command = [sys.executable, "-m", "pytest", "-m", TESTS[what]]
     surroundings = dict(os.environ)
     if cores() > 1 and find_spec("xdist"):
         command += ["-n", str(cores()), "--dist", "worksteal"]
@@ -143,175 +163,18 @@ def run_tests(what: str) -> int:
     return subprocess.call(command, cwd=paths.ROOT, env=surroundings)
 
 
-def retrain(model: str) -> int:
-    """Train a model again; `mini.training` refuses a name that it has no recipe for."""
-    code = subprocess.call([sys.executable, "-m", "mini.training", model], cwd=paths.ROOT)
-    if code == 0:
-        print("./run_all.sh brings the figures up to date.")
-    return code
+def module(name: str, *arguments: str) -> int:
+    """Run a module of this repository as a program."""
+    return subprocess.call([sys.executable, "-m", name, *arguments], cwd=paths.ROOT)
 
 
-def hand_out() -> int:
-    """Zip the problem sets for students."""
-    from docs import assignments  # it reads notebooks: more than `--check` may need
-
-    for file in assignments.release():
-        print(_short(file))
-    return 0
-
-
-def build_site(profile_name: str) -> int:
-    """Build the website from the notebooks and figures as they are; nothing is run."""
-    if lacking := [name for name in ("myst_nb", "furo", "latex2mathml") if not find_spec(name)]:
+def extra(group: str, packages: tuple[str, ...], name: str, *arguments: str) -> int:
+    """The same for one that needs the packages of an optional group."""
+    if lacking := [package for package in packages if not find_spec(package)]:
         raise ValueError(
-            f"{lacking[0]} is not installed in this environment: pip install -e '.[site]'"
+            f"{lacking[0]} is not installed in this environment: pip install -e '.[{group}]'"
         )
-    from docs import site  # only here: it needs packages that nothing else does
-
-    print(f"Website: {_short(site.build(profile_name) / 'index.html')}")
-    return 0
-
-
-def run(options: argparse.Namespace) -> int:
-    """Run what is out of date, and say what came of it."""
-    which = profiles.load(options.profile)
-    with only_run():
-        chosen = _ready(which, options)
-        _warn_unlisted()
-        stale = freshness.refresh(which, chosen, options.force)
-        report = freshness.refresh(which, [freshness.REPORT], force=bool(stale))
-        if not report:
-            what = f"all {len(chosen)} items are" if len(chosen) > 1 else f"{chosen[0]} is"
-            print(f"Nothing to do: {what} up to date in profile {which.name}.")
-            return 0
-        progress = Progress(which.name, _steps(which, stale), options.jobs, _log(which, "events"))
-        _log(which, "snakemake.log").unlink(missing_ok=True)
-        code = _snakemake(which, stale, options.jobs, progress)
-        if code and freshness.REPORT in progress.failed():
-            # The others' results belong into the report, whatever became of this one.
-            code = _snakemake(which, [], 1, progress) or code
-        print(f"\n{progress.summary(chosen)}")
-        if not progress.failed():
-            return _done(which)
-        print(f"\n{progress.failures() or 'The workflow failed.'}")
-        print(f"The workflow's own log: {_log(which, 'snakemake.log')}")
-        return 1
-
-
-def _done(which: profiles.Profile) -> int:
-    results, _, gallery = freshness.report_files(which.name)
-    print(f"\nClaims: {_short(results)}\nFigures: {_short(gallery)}")
-    return 0
-
-
-def _short(file: Path) -> Path:
-    return file.relative_to(paths.ROOT) if file.is_relative_to(paths.ROOT) else file
-
-
-def _ready(which: profiles.Profile, options: argparse.Namespace) -> list[str]:
-    """The chosen items that this profile can run; one that was asked for by name must be."""
-    items = catalogue.load()
-    status = {name: catalogue[name].status(which.name) for name in options.items}
-    for name in options.only:
-        for item in catalogue.select([name]) if len(catalogue.select([name])) == 1 else ():
-            if status[item] == "planned":
-                raise Usage(f"{item} is planned: its notebook is not written yet.")
-            if status[item] != "ready":
-                raise Usage(f"{item} {status[item]}: add --profile {catalogue[item].needs}.")
-    ready = [name for name, known in status.items() if known == "ready"]
-    if not ready:
-        raise Usage(f"Nothing of this is ready in profile {which.name}; see --list.")
-    return ready
-
-
-def _steps(which: profiles.Profile, stale: list[str]) -> list[str]:
-    """What the workflow will run for these items, in its order."""
-    items = catalogue.load()
-    chosen = [catalogue[name] for name in stale]
-    encoded = dict.fromkeys(role for item in chosen for role in item.models)
-    encoded = [role for role in encoded if role in which.models]
-    compared = [role for item in chosen for role in item.compares if role in which.models]
-    missing = [
-        model
-        for model in dict.fromkeys(which.models[role] for role in [*encoded, *compared])
-        if freshness.trained_here(model) and not freshness.weights(model).exists()
-    ]
-    encode = freshness.refresh(which, [f"embeddings/{role}" for role in encoded])
-    return [*(f"models/{model}" for model in missing), *encode, *stale, freshness.REPORT]
-
-
-# The workflow -------------------------------------------------------------------------------------
-
-
-@contextmanager
-def only_run():
-    """Two runs in one folder would remove each other's files: the second is refused."""
-    with (paths.ROOT / "Snakefile").open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                "Another ./run_all.sh is at work in this folder; wait until it has ended."
-            ) from None
-        yield
-
-
-def _log(which: profiles.Profile, name: str) -> Path:
-    return paths.CACHE / "logs" / which.name / name
-
-
-def _snakemake(which: profiles.Profile, stale: list[str], jobs: int, progress: Progress) -> int:
-    """Run the workflow for these items and the report, showing progress; returns its exit code."""
-    command = [
-        *(sys.executable, "-m", "snakemake", "report", "--cores", str(jobs), "--keep-going"),
-        *("--snakefile", paths.ROOT / "Snakefile", "--directory", paths.ROOT, "--nolock"),
-        *("--rerun-triggers", "mtime", "--rerun-incomplete", "--scheduler", "greedy"),
-        *("--config", f"profile={which.name}", f"items={' '.join(stale)}"),
-    ]
-    search = [str(paths.ROOT), os.environ.get("PYTHONPATH", "")]
-    environment = {
-        **os.environ,
-        "MODALITY_GAP_EVENTS": str(progress.events),
-        "MODALITY_GAP_RUNNER": str(os.getpid()),
-        "PYTHONPATH": os.pathsep.join(filter(None, search)),
-    }
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
-    with _log(which, "snakemake.log").open("a") as log:
-        # A group of its own, so that all of it can be stopped, and nothing else.
-        process = subprocess.Popen(
-            command, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-        try:
-            while process.poll() is None:
-                progress.poll()
-                time.sleep(0.3)
-        except KeyboardInterrupt:
-            progress.clear()
-            _stop(process)
-            raise
-    progress.poll()
-    progress.clear()
-    return process.returncode
-
-
-def _interrupt(*_):
-    raise KeyboardInterrupt
-
-
-def _stop(process: subprocess.Popen) -> None:
-    """End a process group: with a request first, after ten seconds by force."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # a second one would leave the group to itself
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            process.poll()
-            os.killpg(process.pid, 0)
-            time.sleep(0.1)
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    return module(name, *arguments)
 
 
 if __name__ == "__main__":

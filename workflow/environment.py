@@ -1,8 +1,8 @@
 """Find or make the Python environment that everything runs in. Standard library only.
 
 `python -m workflow.environment` prints the path of its Python; `run_all.sh` goes on with that one.
-An activated environment that satisfies the project is used as it is. Otherwise `.venv` is made
-from `requirements.lock`, once for each version of the lock, with uv where that can be had.
+An activated environment that satisfies the project is used as it is. Otherwise uv makes `.venv`
+from `requirements.lock`, once for each version of the lock.
 """
 
 import fcntl
@@ -21,9 +21,9 @@ from lib import paths
 
 VENV = paths.ROOT / ".venv"
 LOCK = paths.ROOT / "requirements.lock"
-COMPLETE, UNFINISHED = "complete", "unfinished"  # marks inside .venv; the first is written last
+LOG = paths.CACHE / "logs" / "install.log"
+COMPLETE, OURS = "complete", "made-by-run-all"  # marks inside .venv; the first is written last
 NEEDED_GB = 7
-PAIR = ("torch", "torchvision")  # open_clip imports both, and they must be built for each other
 
 
 class Unusable(RuntimeError):
@@ -36,11 +36,11 @@ def main() -> int:
         return 0
     try:
         print(find())
-    except Unusable as error:
+    except (Unusable, OSError) as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nrun_all.sh: interrupted; run it again to install anew.", file=sys.stderr)
+        print("\nrun_all.sh: interrupted; run it again, and it installs the rest.", file=sys.stderr)
         return 130
     return 0
 
@@ -61,9 +61,6 @@ def find() -> Path:
         return own()
 
 
-# An environment that somebody else made -----------------------------------------------------------
-
-
 def _lacking(python: Path) -> list[str]:
     """Requirements that this Python's environment does not meet."""
     asked = [python, "-m", "workflow.environment", "--missing"]
@@ -81,8 +78,7 @@ def missing() -> list[str]:
         from packaging.requirements import Requirement
     except ImportError:
         return project["dependencies"]
-    lacking = [text for text in project["dependencies"] if not _met(Requirement(text))]
-    return lacking or ([] if _pair_works() else ["a torch and a torchvision built for each other"])
+    return [text for text in project["dependencies"] if not _met(Requirement(text))]
 
 
 def _met(requirement) -> bool:
@@ -93,22 +89,6 @@ def _met(requirement) -> bool:
     return requirement.specifier.contains(version, prereleases=True)
 
 
-def _pair_works() -> bool:
-    """Whether torchvision imports beside torch: seen once, and remembered for these versions."""
-    try:
-        versions = [importlib.metadata.version(name) for name in PAIR]
-    except importlib.metadata.PackageNotFoundError:
-        return True
-    seen = paths.CACHE / "environments" / _sha256(f"{sys.prefix} {versions}".encode())
-    if not seen.exists():
-        tried = subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True)
-        if tried.returncode:
-            return False
-        seen.parent.mkdir(parents=True, exist_ok=True)
-        seen.touch()
-    return True
-
-
 # Our own ------------------------------------------------------------------------------------------
 
 
@@ -117,120 +97,91 @@ def own() -> Path:
 
     Raises: Unusable if it cannot be made, or is not ours to change.
     """
-    python, wanted = VENV / "bin" / "python", f"{paths.ROOT}\n{_sha256(LOCK.read_bytes())}\n"
-    complete, unfinished = VENV / COMPLETE, VENV / UNFINISHED
-    if python.exists() and not unfinished.exists() and _read(complete) == wanted:
+    python, complete = VENV / "bin" / "python", VENV / COMPLETE
+    wanted = f"{paths.ROOT}\n{hashlib.sha256(LOCK.read_bytes()).hexdigest()}\n"
+    if python.exists() and complete.exists() and complete.read_text() == wanted:
         return python
-    if python.exists() and not unfinished.exists() and not complete.exists():
-        lacking = _lacking(python)
-        if lacking:
+    if python.exists() and not (VENV / OURS).exists():
+        if lacking := _lacking(python):
             raise Unusable(
                 f".venv was made by somebody else and lacks {lacking[0]}: remove it, or run "
                 ".venv/bin/pip install -r requirements.lock"
             )
         return python
-    if unfinished.exists() or not python.exists():
-        _make()
-    unfinished.touch()
     complete.unlink(missing_ok=True)
+    _make(python)
     _install(python)
     complete.write_text(wanted, encoding="utf-8")
-    unfinished.unlink()
     say("Installed.")
     return python
 
 
-def _make() -> None:
-    """An empty `.venv`, marked as unfinished; what an interrupted run left is removed first."""
-    if VENV.exists():
-        shutil.rmtree(VENV)
+def _make(python: Path) -> None:
+    """An empty `.venv`, if there is none, and a path in it to this repository."""
     free = shutil.disk_usage(paths.ROOT).free / 1e9
-    if free < NEEDED_GB:
-        raise Unusable(
-            f"a new environment needs about {NEEDED_GB} GB, and {free:.1f} GB are free in "
-            f"{paths.ROOT}: make room, or activate an environment that has requirements.lock."
-        )
-    VENV.mkdir()
-    (VENV / UNFINISHED).touch()
-    say("Making .venv")
-    _log().unlink(missing_ok=True)
-    if _quietly(sys.executable, "-m", "venv", VENV) == 0:
-        return
-    uv = shutil.which("uv")
-    if uv and _quietly(uv, "venv", "--allow-existing", "--python", sys.executable, VENV) == 0:
-        return
-    raise Unusable(
-        f"{sys.executable} cannot make a virtual environment: install its venv module (on Debian "
-        "and Ubuntu the package python3-venv), or uv."
-    )
+    if not python.exists():
+        if free < NEEDED_GB:
+            raise Unusable(
+                f"a new environment needs about {NEEDED_GB} GB, and {free:.1f} GB are free in "
+                f"{paths.ROOT}: make room, or activate an environment that has requirements.lock."
+            )
+        say("Making .venv")
+        shutil.rmtree(VENV, ignore_errors=True)
+        VENV.mkdir()
+        (VENV / OURS).touch()
+        LOG.unlink(missing_ok=True)
+        uv = shutil.which("uv")
+        makers = [[uv, "venv", "--allow-existing", "--python", sys.executable]] if uv else []
+        for maker in [*makers, [sys.executable, "-m", "venv"]]:
+            if _watched(*maker, VENV)[0] == 0:
+                break
+        else:
+            raise Unusable(
+                f"{sys.executable} cannot make a virtual environment: install its venv module (on "
+                "Debian and Ubuntu the package python3-venv), or uv."
+            )
+    # A notebook that is opened in JupyterLab finds the packages of this repository by it.
+    (site,) = (VENV / "lib").glob("python3*/site-packages")
+    (site / "modality_gap.pth").write_text(f"{paths.ROOT}\n", encoding="utf-8")
 
 
 def _install(python: Path) -> None:
-    """Everything in the lock, and this project itself, by uv or else by pip."""
-    say("Installing requirements.lock into .venv: about 5 GB, some minutes")
-    locked = ["--require-hashes", "-r", LOCK]
-    said = ""
-    if uv := _uv(python):
-        options = ["--python", python, "--compile-bytecode", "--no-progress"]
-        code, said = _watched(uv, "pip", "install", *options, *locked)
-        if code == 0:
-            return _install_project(python, uv, "pip", "install", "--python", python)
-        say("uv could not install it: trying pip")
-    pip = [python, "-m", "pip", "install", "--progress-bar", "off", "--retries", "2"]
-    code, said = _watched(*pip, *locked)
+    """Everything in the lock, by uv, which pip brings where it is not there."""
+    say(f"Installing requirements.lock into .venv: about 5 GB, some minutes (log: {LOG})")
+    uv = shutil.which("uv") or python.with_name("uv")
+    if not Path(uv).exists():
+        code, said = _watched(python, "-m", "pip", "install", "--retries", "2", "uv")
+        if code:
+            raise Unusable(_explained(said))
+    options = ["--python", python, "--require-hashes", "--compile-bytecode", "--no-progress"]
+    code, said = _watched(uv, "pip", "sync", *options, LOCK)
     if code:
         raise Unusable(_explained(said))
-    return _install_project(python, *pip)
-
-
-_SETUPTOOLS = "import setuptools as s; assert int(s.__version__.split('.')[0]) >= 77"
-
-
-def _install_project(python: Path, *install) -> None:
-    here = [*install, "--no-deps"]
-    if (
-        _quietly(python, "-c", "import setuptools; assert int(setuptools.__version__[:2]) >= 77")
-        == 0
-    ):
-        here.append("--no-build-isolation")
-    code, said = _watched(*here, "-e", paths.ROOT)
-    if code:
-        raise Unusable(_explained(said))
-    if _quietly(python, "-c", "import open_clip"):
+    if _watched(python, "-c", "import open_clip")[0]:
         raise Unusable(
             "torch and torchvision were installed and do not import together: remove .venv and any "
             "package folder or index of your own that offers another torch, and run it again."
         )
 
 
-def _uv(python: Path) -> str | None:
-    """uv from the PATH, or brought into `.venv` by pip."""
-    if found := shutil.which("uv"):
-        return found
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    _quietly(*pip, "--retries", "1", "--timeout", "15", "uv")
-    own_uv = python.with_name("uv")
-    return str(own_uv) if own_uv.exists() else None
-
-
 _REASONS = {
     r"No space left|Errno 28|os error 28": "the disk is full: make room and run it again.",
     r"HASH|hash mismatch|do not match the hash": "a download did not have the checksum in "
-    "requirements.lock: clear the cache of pip, or look at your package index.",
+    "requirements.lock: clear the cache of uv, or look at your package index.",
     r"Could not find a version|No matching distribution|Max retries|Connection|ProxyError|"
-    r"timed out|resolve|Name or service|Network": "no package index could be reached, or it lacks "
-    "a package: check the network and the settings of pip.",
-}
+    r"timed out|resolve|Name or service|Network|error sending request|Failed to fetch|dns error":
+    "no package index could be reached, or it lacks a package: check the network and the settings "
+    "of pip and uv.",
+}  # fmt: skip
 
 
 def _explained(said: str) -> str:
     """One sentence for what pip or uv printed."""
-    log = f" (all of it: {_log()})"
     for pattern, reason in _REASONS.items():
         if re.search(pattern, said):
-            return reason + log
+            return f"{reason} (all of it: {LOG})"
     last = [line for line in said.splitlines() if line.strip()][-1:] or ["no reason given"]
-    return f"the installation failed: {last[0].strip()}{log}"
+    return f"the installation failed: {last[0].strip()} (all of it: {LOG})"
 
 
 # Small things -------------------------------------------------------------------------------------
@@ -240,17 +191,11 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _quietly(*command) -> int:
-    return subprocess.run(
-        [str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ).returncode
-
-
 def _watched(*command) -> tuple[int, str]:
     """Run a long command: its last line on a terminal, all of it in a log; (exit code, output)."""
     live, lines = sys.stderr.isatty(), []
-    _log().parent.mkdir(parents=True, exist_ok=True)
-    with _log().open("a", encoding="utf-8") as log:
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    with LOG.open("a", encoding="utf-8") as log:
         process = subprocess.Popen(
             [str(part) for part in command],
             stdout=subprocess.PIPE,
@@ -270,29 +215,20 @@ def _watched(*command) -> tuple[int, str]:
     return process.wait(), "".join(lines)
 
 
-def _log() -> Path:
-    return paths.CACHE / "logs" / "install.log"
-
-
 @contextmanager
 def _installing_alone():
     """Two installations at a time would spoil each other: the second waits for the first."""
-    with LOCK.open() as file:
+    paths.CACHE.mkdir(parents=True, exist_ok=True)
+    with (paths.CACHE / "install.lock").open("a") as file:
         os.set_inheritable(file.fileno(), True)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             say("Waiting for another ./run_all.sh that is installing")
             fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            say("This file system has no locks: start no second ./run_all.sh.")
         yield
-
-
-def _read(file: Path) -> str:
-    return file.read_text(encoding="utf-8") if file.exists() else ""
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 if __name__ == "__main__":

@@ -177,33 +177,42 @@ def _one_line(*parts: str) -> str:
 # Writing the outputs back -------------------------------------------------------------------------
 
 
-def write_back(notebook: Path, copy: Path) -> None:
+def outputs_are_of(notebook: Path) -> bool:
+    """Whether a notebook's outputs are those of its present code."""
+    metadata = json.loads(notebook.read_text(encoding="utf-8"))["metadata"]
+    return metadata.get(OUTPUTS_OF) == code_digest(notebook)
+
+
+def write_back(notebook: Path, copy: Path) -> bool:
     """Give the notebook the outputs of its executed copy, in a form that is the same every time.
 
-    A notebook whose source was changed in the meantime is left alone.
+    Returns whether the notebook changed. One whose source was changed in the meantime is left
+    alone.
     """
     import nbformat
 
     executed = nbformat.read(copy, as_version=4)
-    own = [cell for cell in executed.cells if INJECTED not in cell.metadata.get("tags", [])]
+    ran = [cell for cell in executed.cells if INJECTED not in cell.metadata.get("tags", [])]
     original = nbformat.read(notebook, as_version=4)
-    if [cell.source for cell in own] != [cell.source for cell in original.cells]:
-        return
+    if [cell.source for cell in ran] != [cell.source for cell in original.cells]:
+        return False
     count = 0
-    for cell, ran in zip(original.cells, own, strict=True):
+    for cell, with_outputs in zip(original.cells, ran, strict=True):
         cell.metadata = {k: v for k, v in cell.metadata.items() if k in ("tags", "slideshow")}
         if cell.cell_type == "code":
             count += bool(cell.source.strip())
             cell.execution_count = count if cell.source.strip() else None
-            cell.outputs = [_clean(output, count) for output in _joined(ran.outputs)]
+            cell.outputs = [_clean(output, count) for output in _joined(with_outputs.outputs)]
     original.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
         OUTPUTS_OF: code_digest(notebook),
     }
     text = nbformat.writes(original).rstrip("\n") + "\n"
-    if text != notebook.read_text(encoding="utf-8"):
-        files.write_text(notebook, text)
+    if text == notebook.read_text(encoding="utf-8"):
+        return False
+    files.write_text(notebook, text)
+    return True
 
 
 def _joined(outputs: list) -> list:
@@ -255,9 +264,10 @@ def figures(profile_name: str, item: str) -> list[Path]:
     return [paths.FIGURES / profile_name / f"{item}.{suffix}" for suffix in SUFFIXES]
 
 
-def executed(profile_name: str, item: str) -> Path:
-    """The executed copy of a notebook, kept whether it succeeded or not."""
-    return paths.CACHE / "executed" / profile_name / f"{item}.ipynb"
+def executed(profile_name: str, stamp: Path) -> Path:
+    """The executed copy of the notebook behind a stamp, kept whether it succeeded or not."""
+    done = paths.CACHE / "done" / profile_name
+    return paths.CACHE / "executed" / profile_name / f"{stamp.relative_to(done)}.ipynb"
 
 
 def step(profile_name: str, item: str, stamp: Path) -> None:
@@ -265,7 +275,7 @@ def step(profile_name: str, item: str, stamp: Path) -> None:
 
     Raises: Failed, ValueError.
     """
-    copy = executed(profile_name, item)
+    copy = executed(profile_name, stamp)
     run_notebook(paths.NOTEBOOKS / f"{item}.ipynb", copy, {"profile": profile_name})
     made = figures(profile_name, item)
     for file in made:

@@ -1,129 +1,141 @@
-"""What the reader of a terminal sees of a run: a line per step, time left, one summary table."""
+"""What the reader of a terminal or of a log sees of a run: a line per step, and the time left."""
 
-import json
+import logging
+import os
 import shutil
+import signal
 import sys
+import threading
 import time
-from collections import Counter
 from pathlib import Path
 
-from workflow import freshness
+from workflow import freshness, notebooks
+
+EVERY = 60  # seconds between two lines on what is running, where nobody watches a terminal
 
 
-class Progress:
-    """Follows a run through the events that its steps append to a file."""
+def follow_steps(stamps: dict[str, Path], jobs: int) -> None:
+    """Print what happens to the steps of a run, as Snakemake logs it."""
+    from snakemake.logging import logger
 
-    def __init__(self, profile_name: str, steps: list[str], jobs: int, events: Path):
-        self.profile, self.steps, self.jobs, self.events = profile_name, steps, jobs, events
-        self.running: dict[str, float] = {}  # step -> when it started
-        self.ended: dict[str, dict] = {}  # step -> its last event
-        self._read = 0
-        self._live = sys.stderr.isatty()
-        self._shown = ""
-        events.parent.mkdir(parents=True, exist_ok=True)
-        events.write_text("", encoding="utf-8")
+    logger.addHandler(Steps(stamps, jobs))
 
-    def poll(self) -> None:
-        """Take in new events and show them."""
-        with self.events.open(encoding="utf-8") as file:
-            file.seek(self._read)
-            while (line := file.readline()).endswith("\n"):
-                self._read = file.tell()
-                self._take(json.loads(line))
-        self._show()
 
-    def _take(self, event: dict) -> None:
-        step = event["step"]
-        if event["event"] == "start":
-            self.running[step] = time.monotonic()
-            return
-        self.running.pop(step, None)
-        self.ended[step] = event
-        outcome = f"FAILED: {event['error']}" if event["error"] else "done"
-        left = self.left()
-        self._print(
-            f"{self._count()} {step:44} {event['seconds']:5.0f} s  {outcome}"
-            + (f"  ({left})" if left and not event["error"] else "")
-        )
+def end_with_runner() -> None:
+    """End this process and all of its group as soon as the runner is gone, however it ended.
+
+    The runner holds the other end of the standard input, and writes nothing to it.
+    """
+
+    def wait():
+        os.read(sys.stdin.fileno(), 1)
+        os.killpg(os.getpgrp(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+class Steps(logging.Handler):
+    """Follows the steps of a run through Snakemake's log records."""
+
+    def __init__(self, stamps: dict[str, Path], jobs: int):
+        super().__init__()
+        self.waiting = {item: freshness.seconds(stamp) for item, stamp in stamps.items()}
+        self.stamps, self.jobs = stamps, jobs
+        self.total, self.done = len(stamps), 0
+        self.running: dict[int, tuple[str, float]] = {}  # job -> step, when it began
+        self.took: list[float] = []
+        self.live = sys.stdout.isatty()
+        self.began = self.shown = time.monotonic()
+        threading.Thread(target=self._tick, daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        event = str(getattr(record, "event", ""))
+        if event == "job_info" and record.rule_name != "all":
+            step = record.wildcards.get("item") or f"training {record.wildcards['name']}"
+            self.total += step not in self.stamps
+            self.running[record.jobid] = step, time.monotonic()
+        elif event == "job_finished" and record.job_id in self.running:
+            self._end(record.job_id, "done")
+        elif event == "job_error" and record.jobid in self.running:
+            step = self.running[record.jobid][0]
+            self._end(record.jobid, f"FAILED: {why(self.stamps.get(step))}")
+
+    def _end(self, job: int, outcome: str) -> None:
+        step, began = self.running.pop(job)
+        self.waiting.pop(step, None)
+        seconds = time.monotonic() - began
+        self.took.append(seconds)
+        self.done += 1
+        self._print(f"{self._count()} {step:44} {seconds:5.0f} s  {outcome}{self.left()}")
 
     def _count(self) -> str:
-        total = len(self.steps)
-        return f"[{len(self.ended):{len(str(total))}}/{total}]"
+        return f"[{self.done:{len(str(self.total))}}/{self.total}]"
 
     def left(self) -> str:
         """Time left in words, from what each step took last time, or the others in this run."""
-        waiting = [step for step in self.steps if step not in self.ended]
-        known = [event["seconds"] for step, event in self.ended.items() if freshness.is_item(step)]
-        usual = sum(known) / len(known) if known else None
+        usual = sum(self.took) / len(self.took) if self.took else None
+        begun = dict(self.running.values())
         seconds = 0.0
-        for step in waiting:
-            last = freshness.record(self.profile, step).get("seconds", usual)
-            if last is None:
+        for step, last in self.waiting.items():
+            expected = usual if last is None else last
+            if expected is None:
                 return ""
-            so_far = time.monotonic() - self.running[step] if step in self.running else 0
-            seconds += max(last - so_far, 1)
-        if not waiting:
+            so_far = time.monotonic() - begun[step] if step in begun else 0
+            seconds += max(expected - so_far, 1)
+        if not self.waiting:
             return ""
-        seconds /= min(self.jobs, len(waiting))
-        return (
-            f"about {seconds / 60:.0f} min left" if seconds >= 90 else f"about {seconds:.0f} s left"
-        )
+        seconds /= min(self.jobs, len(self.waiting))
+        text = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+        return f"  (about {text} left)"
 
-    def _show(self) -> None:
-        """The live line of a terminal: how many are done, what is running, time left."""
-        if not self._live or not self.running:
-            return
-        now = ", ".join(
-            f"{step} {time.monotonic() - begun:.0f} s" for step, begun in self.running.items()
-        )
-        text = " · ".join(filter(None, [f"{self._count()} {now}", self.left()]))
-        self._shown = text[: shutil.get_terminal_size().columns - 1]
-        print(f"\r\033[K{self._shown}", end="", file=sys.stderr, flush=True)
+    def _tick(self) -> None:
+        while True:
+            time.sleep(0.5)
+            now = time.monotonic()
+            if not self.running or (not self.live and now - self.shown < EVERY):
+                continue
+            running = ", ".join(f"{s} {now - t:.0f} s" for s, t in list(self.running.values()))
+            text = f"{self._count()} running: {running}{self.left()}"
+            if self.live:
+                width = shutil.get_terminal_size().columns - 1
+                print(f"\r\033[K{text[:width]}", end="", flush=True)
+            else:
+                self._print(text)
 
     def _print(self, text: str) -> None:
-        self.clear()
-        print(text, flush=True)
-
-    def clear(self) -> None:
-        if self._shown:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-            self._shown = ""
-
-    def failed(self) -> list[str]:
-        """Steps that failed, and steps that could not run because of them."""
-        return [step for step in self.steps if self.ended.get(step, {"error": True})["error"]]
-
-    def summary(self, items: list[str]) -> str:
-        """One table: item, status, seconds, and how many claims got which verdict."""
-        width = max(map(len, ["item", *items]))
-        lines = [f"{'item':{width}}  {'status':10}  {'seconds':>7}  claims"]
-        for item in items:
-            event = self.ended.get(item)
-            status = "not run" if item in self.steps else "up to date"
-            if event:
-                status = "failed" if event["error"] else "done"
-            seconds = f"{event['seconds']:.0f}" if event else ""
-            claims = verdicts(self.profile, item) if status in ("done", "up to date") else ""
-            lines.append(f"{item:{width}}  {status:10}  {seconds:>7}  {claims}".rstrip())
-        return "\n".join(lines)
-
-    def failures(self) -> str:
-        """Why each step failed, and where its executed copy or its log is."""
-        lines = []
-        for step in filter(self.ended.get, self.failed()):
-            file_of = freshness.executed_file if freshness.is_item(step) else freshness.log_file
-            lines.append(f"{step}: {self.ended[step]['error']}")
-            if file_of(self.profile, step).exists():
-                lines.append(f"    {file_of(self.profile, step)}")
-        return "\n".join(lines)
+        self.shown = time.monotonic()
+        print(f"\r\033[K{text}" if self.live else text, flush=True)
 
 
-def verdicts(profile_name: str, item: str) -> str:
-    """How many of an item's findings got which verdict, e.g. "2 reproduced, 1 inconclusive"."""
-    file = freshness.figures(profile_name, item)[-1]
+def why(stamp: Path | None) -> str:
+    """Why a step failed, in one sentence."""
     try:
-        findings = json.loads(file.read_text(encoding="utf-8"))["findings"]
-    except (OSError, ValueError, KeyError):
-        return ""
-    counts = Counter(finding["verdict"] for finding in findings)
-    return ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+        return notebooks.failure_file(stamp).read_text(encoding="utf-8").strip()
+    except (OSError, AttributeError):
+        return "it was killed, or ended without a word (snakemake.log has more)"
+
+
+def summary(stamps: dict[str, Path], run: list[str], verdicts: dict[str, str]) -> str:
+    """One table: item, status, seconds, and how many claims got which verdict."""
+    width = max(map(len, ["item", *stamps]))
+    lines = [f"{'item':{width}}  {'status':10}  {'seconds':>7}  claims"]
+    for item, stamp in stamps.items():
+        done, reason = stamp.exists(), notebooks.failure_file(stamp)
+        status = "done" if done else "failed" if reason.exists() else "not run"
+        status = "up to date" if item not in run else status
+        took = freshness.seconds(stamp) if done and item in run else None
+        seconds = "" if took is None else f"{took:.0f}"
+        claims = verdicts.get(item, "") if done else ""
+        lines.append(f"{item:{width}}  {status:10}  {seconds:>7}  {claims}".rstrip())
+    return "\n".join(lines)
+
+
+def failures(profile_name: str, stamps: dict[str, Path]) -> str:
+    """Why each step failed, and where its executed copy is."""
+    lines = []
+    for item, stamp in stamps.items():
+        if notebooks.failure_file(stamp).exists():
+            lines.append(f"{item}: {why(stamp)}")
+            if (copy := notebooks.executed(profile_name, stamp)).exists():
+                lines.append(f"    {copy}")
+    return "\n".join(lines)

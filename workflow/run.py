@@ -1,0 +1,142 @@
+"""A run: see what is missing, let Snakemake run it, sum it up."""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from lib import files, paths, profiles
+from workflow import catalogue, freshness, notebooks, progress
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run what is missing, and say what came of it."""
+    which, chosen = profiles.load(options.profile), options.items
+    with only_run():
+        catalogue.warn_of_unlisted()
+        _log(which).unlink(missing_ok=True)
+        # Models first: their weights are part of the digest of what is made with them.
+        trained = _train_missing(which, chosen, options.jobs)
+        to_run = freshness.missing(which, chosen, options.force)
+        if not to_run and freshness.report_stamp(which).exists():
+            what = f"all {len(chosen)} items are" if len(chosen) > 1 else f"{chosen[0]} is"
+            print(f"Nothing to do: {what} up to date in profile {which.name}.")
+            return 0
+        possible = [item for item in to_run if not freshness.untrained(which, [item])]
+        done = trained and (not possible or _snakemake(which, possible, options.jobs) == 0)
+        stamps = {item: freshness.stamp(which, item) for item in chosen}
+        if to_run:
+            print(f"\n{progress.summary(stamps, to_run, _verdicts(which, chosen))}")
+        if not done:
+            failed = progress.failures(which.name, stamps) or "The workflow failed."
+            print(f"\n{failed}\nThe workflow's own log: {_log(which)}")
+        # The others' results belong into the report, whatever became of one.
+        return _report(which) or int(not done)
+
+
+def _train_missing(which: profiles.Profile, items: list[str], jobs: int) -> bool:
+    """Train the models of this repository that are not there; returns whether all could be."""
+    models = freshness.untrained(which, items)
+    weights = [str(freshness.weights(model)) for model in models]
+    return not models or _snakemake(which, [], jobs, weights) == 0
+
+
+def _report(which: profiles.Profile) -> int:
+    stamp = freshness.report_stamp(which)
+    command = [sys.executable, "-m", "docs.report", "--profile", which.name]
+    code = subprocess.call(command, cwd=paths.ROOT, env=surroundings())
+    if code == 0:
+        files.write_text(stamp, "")
+    return code
+
+
+def _verdicts(which: profiles.Profile, items: list[str]) -> dict[str, str]:
+    """How many findings of each item got which verdict, e.g. "2 reproduced, 1 inconclusive"."""
+    said = {}
+    for item in items:
+        with suppress(OSError, ValueError, KeyError):
+            saved = json.loads(notebooks.figures(which.name, item)[-1].read_text(encoding="utf-8"))
+            counts = Counter(finding["verdict"] for finding in saved["findings"])
+            said[item] = ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
+    return said
+
+
+@contextmanager
+def only_run():
+    """Two runs with one cache would remove each other's stamps: the second is refused."""
+    from filelock import FileLock, Timeout
+
+    paths.CACHE.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(paths.CACHE / "run.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError("Another ./run_all.sh is at work here; wait until it has ended.") from None
+    except (OSError, NotImplementedError):
+        print("This file system has no locks: start no second run.", file=sys.stderr)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _log(which: profiles.Profile) -> Path:
+    return paths.CACHE / "logs" / which.name / "snakemake.log"
+
+
+def _snakemake(
+    which: profiles.Profile, items: list[str], jobs: int, targets: Sequence[str] = ("all",)
+) -> int:
+    """Run the workflow for these items; what happens is printed from inside of it."""
+    command = [
+        *(sys.executable, "-m", "snakemake", *targets, "--cores", str(jobs), "--keep-going"),
+        *("--snakefile", paths.ROOT / "workflow" / "Snakefile"),
+        *("--directory", paths.CACHE / "snakemake", "--nolock", "--rerun-incomplete"),
+        *("--rerun-triggers", "mtime", "--scheduler", "greedy"),
+        *("--config", f"profile={which.name}", f"items={' '.join(items)}", "runner=1"),
+    ]
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    _log(which).parent.mkdir(parents=True, exist_ok=True)
+    with _log(which).open("a") as log:
+        # A group of its own, so that all of it can be stopped, and nothing else. It ends by itself
+        # when this end of its standard input is closed (`progress.end_with_runner`).
+        process = subprocess.Popen(
+            command, env=surroundings(), stdin=subprocess.PIPE, stderr=log, start_new_session=True
+        )
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            _stop(process)
+            raise
+
+
+def _interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def _stop(process: subprocess.Popen) -> None:
+    """End a process group: with a request first, after ten seconds by force."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # a second one would leave the group to itself
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            process.poll()
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def surroundings() -> dict[str, str]:
+    search = [str(paths.ROOT), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, search))}
