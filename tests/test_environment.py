@@ -25,9 +25,10 @@ def venv(tmp_path, monkeypatch):
     (tmp_path / "lock").write_text("a==1\n")
     monkeypatch.setattr(environment, "VENV", folder)
     monkeypatch.setattr(environment, "LOCK", tmp_path / "lock")
-    monkeypatch.setattr(environment, "_quietly", lambda *command: _make(folder))
+    monkeypatch.setattr(environment, "_watched", lambda *command: (_make(folder), ""))
     monkeypatch.setattr(environment, "_install", installed.append)
-    monkeypatch.setattr(environment, "_log", lambda: tmp_path / "log")
+    monkeypatch.setattr(environment, "LOG", tmp_path / "log")
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
     monkeypatch.delenv("VIRTUAL_ENV", raising=False)
     monkeypatch.delenv("CONDA_PREFIX", raising=False)
     return folder, installed
@@ -35,6 +36,7 @@ def venv(tmp_path, monkeypatch):
 
 def _make(folder: Path) -> int:
     (folder / "bin").mkdir(parents=True)
+    (folder / "lib" / "python3" / "site-packages").mkdir(parents=True)
     (folder / "bin" / "python").symlink_to(BASE)
     return 0
 
@@ -69,11 +71,17 @@ def test_an_interrupted_installation_is_never_taken_for_complete(
         during.setattr(environment, "_install", stopped)
         with pytest.raises((KeyboardInterrupt, environment.Unusable)):
             environment.find()
-    (folder / "half").touch()
+    assert not (folder / environment.COMPLETE).exists()
     before = len(installed)
     environment.find()
     assert len(installed) == before + 1
-    assert not (folder / "half").exists()
+
+
+def test_an_opened_notebook_finds_the_packages(venv):
+    folder, _ = venv
+    environment.find()
+    (line,) = (folder / "lib/python3/site-packages/modality_gap.pth").read_text().splitlines()
+    assert line == str(paths.ROOT)
 
 
 def test_a_moved_project_is_installed_again(venv, monkeypatch, tmp_path):
@@ -137,6 +145,7 @@ def test_a_wrong_version_is_missing(monkeypatch):
 @pytest.mark.parametrize(
     ("said", "sentence"),
     [
+        ("error: Failed to fetch: `https://index/torch`\n  dns error", "no package index"),
         (
             "ERROR: Could not find a version that satisfies x (from versions: none)",
             "no package index",
@@ -181,13 +190,13 @@ def fresh(tmp_path):
     return project, start
 
 
-def test_names_are_refused_before_anything_is_installed(fresh):
+def test_options_are_refused_before_anything_is_installed(fresh):
     project, start = fresh
-    done = start("--only", "i0t/fig33")
+    done = start("--onli", "i0t")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "the nearest are i0t/fig3_activations" in done.stderr
-    assert start("--help").returncode == 0
+    assert "the nearest are --only" in done.stderr
+    assert "--profile" in start("--help").stdout
     assert not (project.root / ".venv").exists()
 
 

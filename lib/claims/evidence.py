@@ -17,7 +17,7 @@ ABOUT = {
     "mini": "Small models of this repository, trained on drawn scenes (profile mini), and toys.",
     "published": "Embeddings that the authors of Mind the Gap published, of real CLIP and others.",
 }
-KEY = ("claim", "model", "data", "aspect")
+KEY = ("item", "claim", "model", "data", "aspect")
 ROUNDING = 0.01  # half-widths of an interval, or of a value without one: less is no difference
 
 
@@ -63,7 +63,7 @@ class Comparison:
 
 
 def compare(run: Iterable[dict], record: Iterable[dict]) -> Comparison:
-    """Compare a run's findings with the record's of the same claim, model, data and aspect.
+    """Compare a run's findings with the record's, each with that of the same `KEY`.
 
     Findings of the record on other items than those that the run made are left out.
     """
@@ -102,7 +102,7 @@ def agrees(now: Iterable[dict], before: Iterable[dict]) -> bool:
 
 def name(finding: dict) -> str:
     """A finding in words, e.g. "i0t-13 (mini-clip)"."""
-    qualifiers = ", ".join(filter(None, (finding[field] for field in KEY[1:])))
+    qualifiers = ", ".join(filter(None, (finding[field] for field in KEY[2:])))
     return f"{finding['claim']} ({qualifiers})"
 
 
