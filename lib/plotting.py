@@ -125,6 +125,28 @@ def heat_map(ax: Axes, wide: pd.DataFrame, spec: str = "+z.1f", bold=None) -> No
     ax.spines[:].set_visible(False)
 
 
+def heat_map_of_estimates(
+    ax: Axes,
+    table: pd.DataFrame,
+    rows: Sequence[object],
+    columns: Sequence[object],
+    row: str = "model",
+    column: str = "measure",
+    spec: str = "+z.1f",
+) -> None:
+    """`heat_map` of a tidy table (value, low, high), bold where the interval lies on one side of 0.
+
+    Args:
+        rows, columns: the entries of the columns `row` and `column`; what the table lacks is empty.
+    """
+    wide = table.pivot(index=row, columns=column, values=["value", "low", "high"])
+    value, low, high = (
+        wide[end].reindex(index=list(rows), columns=list(columns))
+        for end in ("value", "low", "high")
+    )
+    heat_map(ax, value, spec, bold=(low > 0) | (high < 0))
+
+
 def letters(axes: Sequence[Axes]) -> None:
     """a, b, c, … as the titles of the panels."""
     for ax, letter in zip(axes, string.ascii_lowercase, strict=False):

@@ -122,3 +122,15 @@ def test_rows_of_intervals_have_their_own_colours_without_a_series():
     }
     main, rival = (plotting.MAIN, "o", 1, 1), (plotting.RIVAL, "s", 2, 0)
     assert dots == {main, rival, (plotting.RIVAL, ".", 3, 0.2)}
+
+
+def test_a_heat_map_of_estimates_marks_what_is_sure_and_leaves_what_is_lacking_empty():
+    table = pd.DataFrame(
+        [["a", "x", 2, 1, 3], ["a", "y", 1, -1, 3], ["b", "x", -2, -3, -1]],
+        columns=["model", "measure", "value", "low", "high"],
+    )
+    _, ax = plt.subplots()
+    plotting.heat_map_of_estimates(ax, table, ["b", "a"], ["x", "y"])
+    shown = [(text.get_text(), text.get_weight()) for text in ax.texts]
+    assert shown == [("-2.0", "bold"), ("", "normal"), ("+2.0", "bold"), ("+1.0", "normal")]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["b", "a"]
