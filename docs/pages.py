@@ -77,6 +77,7 @@ def card(item: catalogue.Item, found: pd.DataFrame, figures: Path, page: str) ->
         "paper": heading(item.paper),
         "url": source(item.paper),
         "drawn": picture.is_file(),
+        "pdf": picture.with_suffix(".pdf").is_file(),  # drawn by a run, not kept in the history
         "width": int.from_bytes(size[:4], "big"),
         "height": int.from_bytes(size[4:], "big"),
         "findings": [finding(row) for _, row in rows.iterrows()],

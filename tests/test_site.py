@@ -11,7 +11,7 @@ import pytest
 
 from docs import site
 from lib import paths
-from lib.claims import findings, papers, verdicts
+from lib.claims import evidence, findings, papers, verdicts
 from workflow import catalogue
 
 for package in ("myst_nb", "furo", "latex2mathml"):
@@ -99,15 +99,16 @@ def test_an_item_has_its_figure_data_source_and_verdicts(built, pages):
             assert not file.exists()
             continue
         text = file.read_text(encoding="utf-8")
-        drawn = findings.saved("mini", item.name)
-        suffixes = ("png", "pdf", "csv", "json") if drawn else ()
+        drawn = (paths.FIGURES / "mini" / f"{item.name}.png").is_file()
+        suffixes = ("png", "csv", "json") if drawn else ()
+        its = [finding for finding in evidence.read() if finding["item"] == item.name]
         for place in (
             f"notebooks/{item.name}.ipynb",
             *(f"figures/{item.name}.{suffix}" for suffix in suffixes),
         ):
             assert (built / place).is_file()
             assert f'{"../" * item.name.count("/")}{place}"' in text
-        assert text.count('<details class="finding">') == len(drawn.get("findings", []))
+        assert text.count('<details class="finding">') == len(its)
         assert not pages[file].silent
         assert "$" not in re.sub(r"(?s)<(pre|script|style|code)\b.*?</\1>", "", text), item.name
 
@@ -124,11 +125,11 @@ def test_formulas_are_drawn_without_a_script(built, pages):
 
 def test_the_table_of_results_is_there_without_a_script(built):
     text = (built / "results.html").read_text(encoding="utf-8")
-    found = findings.collect("mini")
+    found = findings.collect(evidence.read())
     assert len(re.findall("<tr data-paper=", text)) == len(found)
     assert re.search(r'<div id="filters"[^>]* hidden>', text)
-    assert json.loads((built / "results.json").read_text())["profile"] == "mini"
-    assert verdicts.in_words(verdicts.by_claim(found, "mini")["all"]) in text
+    assert json.loads((built / "results.json").read_text())["main model"] == "mini-clip"
+    assert verdicts.counts_in_words(verdicts.by_claim(found, "mini-clip")["all"]) in text
     for claim in papers.claims():
         assert claim.where.replace("&", "&amp;") in text
 
