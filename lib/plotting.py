@@ -114,7 +114,7 @@ def heat_map(ax: Axes, wide: pd.DataFrame, spec: str = "+z.1f", bold=None) -> No
     most = np.nanmax(np.abs(wide.to_numpy(float)))
     ax.imshow(wide, cmap="PuOr", vmin=-1.25 * most, vmax=1.25 * most, aspect="auto")
     for (i, j), value in np.ndenumerate(wide.to_numpy(float)):
-        colour = "white" if abs(value) > 0.85 * most else "black"
+        colour = "white" if abs(value) > 0.7 * most else "black"
         weight = "bold" if bold is not None and np.asarray(bold)[i, j] else "normal"
         look = {"fontsize": 6, "color": colour, "weight": weight}
         label = "" if np.isnan(value) else format(value, spec)
