@@ -493,3 +493,15 @@ def test_a_notebook_needs_a_parameters_cell(project, tmp_path):
     source.write_text(source.read_text().replace("parameters", "other"))
     with pytest.raises(ValueError, match="a cell tagged 'parameters'"):
         notebooks.run_notebook(source, tmp_path / "copy.ipynb", {"profile": "mini"})
+
+
+@pytest.mark.parametrize(
+    ("home", "text", "clean"),
+    [
+        ("/", "read /usr/share, a/b", "read /usr/share, a/b"),
+        ("/home/me", "/home/me/x and /home/mean/y", "~/x and /home/mean/y"),
+    ],
+)
+def test_only_a_home_folder_of_its_own_is_shortened(home, text, clean, monkeypatch):
+    monkeypatch.setenv("HOME", home)
+    assert notebooks._clean_text(text) == clean

@@ -9,7 +9,7 @@ import ast
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def imported(source: str, package: str = "") -> set[str]:
     `package` is the package that the source is in, for its relative imports.
     """
     found = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in _statements(ast.parse(source).body):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -69,6 +69,15 @@ def imported(source: str, package: str = "") -> set[str]:
     return {name for name in found if name.split(".")[0] in PACKAGES and _file_of(name)}
 
 
+def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """All statements, also inside of others; expressions, which are many, hold no imports."""
+    for node in body:
+        yield node
+        for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+            yield from _statements(getattr(node, part, []))
+
+
+@cache
 def _file_of(module: str) -> Path | None:
     """The file of a module or package; None for a name inside of one."""
     path = paths.ROOT.joinpath(*module.split("."))
@@ -83,21 +92,25 @@ def closure(modules: Iterable[str]) -> list[Path]:
 
     A module's data have its name, e.g. plotting.mplstyle; what the papers say is apart (`_papers`).
     """
-    waiting, seen = list(modules), {}
+    waiting, seen = list(modules), set()
     while waiting:
         module = waiting.pop()
-        file = _file_of(module)
-        if file is None or module in seen:
-            continue
-        data = [other for other in file.parent.glob(f"{file.stem}.*") if other.is_file()]
-        seen[module] = [file, *data]
-        waiting += _imports_of(file, file.stat().st_mtime_ns)
-        waiting += [module.rpartition(".")[0]]
-    return sorted({file for some in seen.values() for file in some})
+        if module not in seen and _file_of(module):
+            seen.add(module)
+            waiting += [*_imports_of(module), module.rpartition(".")[0]]
+    return sorted({file for module in seen for file in _files_of(module)})
 
 
 @cache
-def _imports_of(file: Path, _changed: int) -> set[str]:
+def _files_of(module: str) -> list[Path]:
+    """A module's file and its data."""
+    file = _file_of(module)
+    return [file, *(data for data in file.parent.glob(f"{file.stem}.*") if data.is_file())]
+
+
+@cache
+def _imports_of(module: str) -> set[str]:
+    file = _file_of(module)
     package = ".".join(file.relative_to(paths.ROOT).parent.parts)
     return imported(file.read_text(encoding="utf-8"), package)
 

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import traceback
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from lib import files, paths, suggestions
@@ -31,6 +32,11 @@ class Failed(RuntimeError):
 
 def cells(notebook: Path) -> list[list]:
     """The source of a notebook, cell by cell: kind, text and tags, without any output."""
+    return _cells(notebook, notebook.stat().st_mtime_ns)
+
+
+@cache
+def _cells(notebook: Path, _changed: int) -> list[list]:
     return [
         [cell["cell_type"], "".join(cell["source"]), cell["metadata"].get("tags", [])]
         for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]
