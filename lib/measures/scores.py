@@ -119,3 +119,20 @@ def agreement(score, ratings, variant: str = "b") -> float:
     if ratings.ndim != 2 or len(ratings) != len(score):
         raise ValueError(f"ratings must have a row for each of the {len(score)} scores.")
     return 100 * kendall(np.repeat(score, ratings.shape[1]), ratings.ravel(), variant)
+
+
+def cosine_densities(x, y, edges, which=None) -> np.ndarray:
+    """Density (n, bins) of the cosines of each row of x (n, d) with all rows of y (m, d).
+
+    Bins are given by their `edges` (bins + 1,). `which` (n, m) names the rows of y that count for
+    each row of x; a row for which none counts gives nan. Their mean over x is the density of all
+    cosines, where each row of x weighs the same; a bootstrap over x resamples rows.
+
+    Raises: ValueError for bad embeddings, or sets of different width.
+    """
+    x, y = validation.two_sets(x, y)
+    cosines = validation.unit(x) @ validation.unit(y).T
+    which = np.ones(cosines.shape, bool) if which is None else np.asarray(which)
+    counts = [np.histogram(row[its], edges)[0] for row, its in zip(cosines, which, strict=True)]
+    with np.errstate(invalid="ignore"):
+        return np.array(counts) / (which.sum(1, keepdims=True) * np.diff(edges))
