@@ -29,8 +29,8 @@ def naive(model, image):
 
 
 def test_greedy_captions(coca, monkeypatch):
-    images = load_pairs("world", "test", 5)["image"][:]
-    monkeypatch.setattr(towers, "BATCH_IMAGES", 3)
+    images = load_pairs("world", "test", 3)["image"][:]
+    monkeypatch.setattr(towers, "BATCH_IMAGES", 2)
     found = list(captioning.greedy_captions(coca, images))
     assert len({text for text, _ in found}) > 1
     for image, (text, chances) in zip(images, found, strict=True):

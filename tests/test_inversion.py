@@ -305,7 +305,7 @@ def test_the_bar_moves_with_every_update(make, monkeypatch):
             pass
 
     shown = []
-    monkeypatch.setattr(inversion.bars, "bar", Bar)
+    monkeypatch.setattr(inversion.progress, "bar", Bar)
     for steps in (3, 3, 0):
         inversion.oti(make("clip"), embeddings(), steps=steps, template=SENTENCE, batch=10)
     first, again, none = shown
@@ -361,8 +361,9 @@ def test_the_second_call_searches_nothing(make, monkeypatch):
 
 STOPPABLE = """
 import sys, torch
-from lib import inversion, models
-model = models.load(sys.argv[1])
+from lib.encoders import registry
+from lib.methods import inversion
+model = registry.load(sys.argv[1])
 target = torch.nn.functional.normalize(torch.randn(1000, 8, generator=torch.manual_seed(0)), dim=1)
 found = inversion.oti(model, target, steps=40, template="a star on {}", batch=50)
 torch.save(found.embeddings, sys.argv[2])
