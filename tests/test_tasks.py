@@ -122,3 +122,14 @@ def test_estimates_have_the_mean_over_sets_and_can_be_differences():
     for what, e in tasks.estimates(new, [["a"], ["b"]], 100, against=old).items():
         assert e.value == pytest.approx(levels[what].value - 0.5)
         assert e.low == pytest.approx(levels[what].low - 0.5)
+
+
+def test_text_retrieval_leaves_the_query_out_and_finds_its_siblings():
+    text = torch.eye(4)
+    e = Embeddings(torch.eye(4)[:2], text, torch.tensor([0, 0, 1, 1]))
+    near_second, near_fourth = (normalize(torch.ones(1, 4) + 9 * text[i : i + 1]) for i in (1, 3))
+    found = tasks.text_retrieval(e, {"near": near_second, "far": near_fourth})
+    assert found["near"] == pytest.approx([100])  # of captions 1 and 3, the first is image 0's
+    assert found["far"] == pytest.approx([50])
+    last = tasks.text_retrieval(e, {"near": text[:2]}, caption=1)
+    assert last["near"] == pytest.approx([100, 50])  # the first captions; ties go to the first

@@ -9,7 +9,7 @@ from datasets import Dataset
 from lib.data.judgements import load_judgements
 from lib.data.labelled import class_prompts, load_labelled, load_test_images, same_images
 from lib.encoders.download import NotAvailable
-from lib.encoders.embeddings import embed, embed_images, text_encoder
+from lib.encoders.embeddings import Embeddings, embed, embed_images, text_encoder
 from lib.encoders.towers import Model
 from lib.measures import bootstrap, retrieval, scores, zeroshot
 from lib.methods import inversion
@@ -107,6 +107,31 @@ def native_and_oti(
         return {"native": native, "OTI": searched.embeddings}
 
     return image_retrieval(model, rows, n_queries, ask)
+
+
+def text_retrieval(
+    e: Embeddings, queries: Mapping[object, torch.Tensor], caption: int = 0
+) -> dict[object, np.ndarray]:
+    """Which other captions of its image does a caption find? By kind of query, in points.
+
+    Row i of each kind of query (n, d) stands for the `caption`-th caption of image i; the gallery
+    are all other captions of all images, as native embeddings. The measure is average precision.
+    Source: Cross the Gap section 5.2, where the query is the first caption.
+
+    Args:
+        e: images and captions as `embed` has them, the captions of an image together.
+        queries: kind -> embeddings (n, d) of the first n images.
+
+    Returns: kind -> (n,).
+    """
+    owner = e.owner.numpy()
+    place = np.concatenate([np.arange(count) for count in np.bincount(owner)])
+    gallery, owners = e.text[place != caption], owner[place != caption]
+    found = {}
+    for kind, query in queries.items():
+        ranks = retrieval.rank_relevant(query, gallery, np.arange(len(query)), owners)
+        found[kind] = 100 * retrieval.average_precision(ranks)
+    return found
 
 
 def pairs_and_sets(
