@@ -189,19 +189,16 @@ def test_cosine_with_others_takes_pairs_row_by_row_and_needs_another_text():
         scores.cosine_with_others(np.eye(2), np.eye(2), [0, 2])
 
 
-def test_cosine_densities_are_histograms_of_the_rows_that_count():
+def test_densities_are_histograms_of_the_cosines_that_count():
     rng = np.random.default_rng(0)
-    x, y, edges = rng.normal(size=(5, 3)), rng.normal(size=(40, 3)), np.linspace(-1, 1, 9)
-    unit = [each / np.linalg.norm(each, axis=1, keepdims=True) for each in (x, y)]
-    cosines, which = unit[0] @ unit[1].T, rng.random((5, 40)) < 0.6
+    cosines, edges = rng.uniform(-1, 1, (5, 40)), np.linspace(-1, 1, 9)
+    which = rng.random((5, 40)) < 0.6
     which[0] = False
-    all_of_y = scores.cosine_densities(x, y, edges)
-    some = scores.cosine_densities(x, y, edges, which)
+    of_all, of_some = scores.densities(cosines, edges), scores.densities(cosines, edges, which)
     for i in range(1, 5):
-        expected = np.histogram(cosines[i], edges, density=True)[0]
-        np.testing.assert_allclose(all_of_y[i], expected)
+        np.testing.assert_allclose(of_all[i], np.histogram(cosines[i], edges, density=True)[0])
         expected = np.histogram(cosines[i][which[i]], edges, density=True)[0]
-        np.testing.assert_allclose(some[i], expected)
-    assert np.isnan(some[0]).all()
-    with pytest.raises(ValueError, match="dimensions"):
-        scores.cosine_densities(x, y[:, :2], edges)
+        np.testing.assert_allclose(of_some[i], expected)
+    assert np.isnan(of_some[0]).all()
+    with pytest.raises(ValueError, match="shape"):
+        scores.densities(cosines, edges, which[:, :2])

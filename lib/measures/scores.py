@@ -121,18 +121,19 @@ def agreement(score, ratings, variant: str = "b") -> float:
     return 100 * kendall(np.repeat(score, ratings.shape[1]), ratings.ravel(), variant)
 
 
-def cosine_densities(x, y, edges, which=None) -> np.ndarray:
-    """Density (n, bins) of the cosines of each row of x (n, d) with all rows of y (m, d).
+def densities(cosines, edges, which=None) -> np.ndarray:
+    """Density (n, bins) of the cosines (n, m) of each row.
 
-    Bins are given by their `edges` (bins + 1,). `which` (n, m) names the rows of y that count for
-    each row of x; a row for which none counts gives nan. Their mean over x is the density of all
-    cosines, where each row of x weighs the same; a bootstrap over x resamples rows.
+    Bins are given by their `edges` (bins + 1,). `which` (n, m) names the cosines that count; a row
+    in which none counts gives nan. The mean over the rows is the density of all cosines, where
+    each row weighs the same; a bootstrap over the rows resamples it.
 
-    Raises: ValueError for bad embeddings, or sets of different width.
+    Raises: ValueError if `which` is of another shape.
     """
-    x, y = validation.two_sets(x, y)
-    cosines = validation.unit(x) @ validation.unit(y).T
+    cosines = np.asarray(cosines)
     which = np.ones(cosines.shape, bool) if which is None else np.asarray(which)
+    if which.shape != cosines.shape:
+        raise ValueError(f"which must be of shape {cosines.shape}, not {which.shape}.")
     counts = [np.histogram(row[its], edges)[0] for row, its in zip(cosines, which, strict=True)]
     with np.errstate(invalid="ignore"):
         return np.array(counts) / (which.sum(1, keepdims=True) * np.diff(edges))
