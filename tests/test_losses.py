@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import open_clip
 import pytest
 import torch
@@ -38,6 +39,24 @@ def naive(image, text, scale):
 
 SIZES = pytest.mark.parametrize("n", [2, 7])
 SCALES = pytest.mark.parametrize("scale", [1.0, 14.3, 100.0])
+
+
+def test_pair_losses_are_the_loss_of_their_batches():
+    x, y = unit(11, 4, 0), unit(11, 4, 1)
+    found = losses.pair_losses(x, y, 14.3, batch=3, divisions=1, seed=5)
+    order = np.random.default_rng(5).permutation(11)[:9]
+    assert found.shape == (9, 2)  # two pairs fill no batch
+    batches = [float(clip_loss(x[i], y[i], 14.3)) for i in order.reshape(3, 3)]
+    assert found.mean() == pytest.approx(np.mean(batches))
+    rows = [[14.3 * dot(a, b) for b in y[order[:3]]] for a in x[order[:3]]]
+    kept = sorted(order)
+    for k, i in enumerate(order[:3]):
+        expected = log_sum_exp(rows[k]) - rows[k][k]
+        assert found[kept.index(i), 0] == pytest.approx(expected)
+    whole = losses.pair_losses(x, y, 14.3, batch=50, divisions=4)
+    assert whole.mean() == pytest.approx(naive(x, y, 14.3))
+    with pytest.raises(ValueError, match="as many texts as images"):
+        losses.pair_losses(x, y[:5], 1.0, 3)
 
 
 # --- CLIP -------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ element. M = image @ text.T, V = image @ image.T and T = text @ text.T are the c
 Every loss is a tensor of one element, a mean over the batch.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,6 +27,34 @@ def clip_loss(image: Tensor, text: Tensor, scale, smoothing: float = 0.0) -> Ten
         F.cross_entropy(logits, own, label_smoothing=smoothing)
         + F.cross_entropy(logits.T, own, label_smoothing=smoothing)
     ) / 2
+
+
+def pair_losses(
+    image: Tensor, text: Tensor, scale: float, batch: int, divisions: int = 1, seed: int = 0
+) -> np.ndarray:
+    """The two halves of `clip_loss` for each pair (n, 2): image to text, and text to image.
+
+    The pairs of a batch compete with each other. They are divided at random into batches of `batch`
+    (or all, where there are fewer), `divisions` times, and each pair's losses are averaged; pairs
+    that are left over every time are left out. The mean over the two columns and over the pairs of
+    a batch is `clip_loss`.
+
+    Raises: ValueError if the two differ in shape.
+    """
+    _same_shape(image, text)
+    n, size = len(image), min(batch, len(image))
+    rng = np.random.default_rng(seed)
+    total, seen = np.zeros((n, 2)), np.zeros(n)
+    for _ in range(divisions):
+        order = rng.permutation(n)[: n // size * size]
+        x, y = (rows[order].unflatten(0, (-1, size)) for rows in (image, text))
+        logits = scale * x @ y.mT
+        partner = torch.arange(size).expand(len(logits), -1)
+        for way, classes_first in enumerate((logits.mT, logits)):  # the classes are in dimension 1
+            loss = F.cross_entropy(classes_first, partner, reduction="none")
+            total[order, way] += loss.numpy().ravel()
+        seen[order] += 1
+    return total[seen > 0] / seen[seen > 0, None]
 
 
 def separation_loss(image: Tensor, text: Tensor, scale, similarity: Tensor | None = None) -> Tensor:
@@ -186,12 +215,16 @@ def class_margin_loss(image: Tensor, label: Tensor, margin: float) -> Tensor:
 
 def _paired(image: Tensor, text: Tensor) -> Tensor:
     """M, the cosines of all images and texts."""
+    _same_shape(image, text)
+    return image @ text.T
+
+
+def _same_shape(image: Tensor, text: Tensor) -> None:
     if image.shape != text.shape:
         raise ValueError(
             f"a contrastive loss needs as many texts as images of one dimension, "
             f"not {tuple(image.shape)} and {tuple(text.shape)}."
         )
-    return image @ text.T
 
 
 def _own(logits: Tensor) -> Tensor:
