@@ -5,6 +5,7 @@ nbgrader's own steps take them out, so that a student version is never kept by h
 """
 
 import io
+import os
 import sys
 import zipfile
 from importlib.util import find_spec
@@ -80,7 +81,7 @@ def _zipped(texts: dict[str, str]) -> bytes:
 def main() -> int:
     try:
         for file in release():
-            print(file.relative_to(paths.ROOT))
+            print(os.path.relpath(file, paths.ROOT))
     except ValueError as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 1

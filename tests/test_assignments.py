@@ -202,14 +202,20 @@ def test_release(tmp_path):
 
 def test_release_from_the_command_line(tmp_path, monkeypatch, capsys):
     pytest.importorskip("nbgrader")
-    monkeypatch.setattr(assignments.release, "__defaults__", (tmp_path,))
+    asked = []
+    monkeypatch.setattr(cli, "module", lambda *words: asked.append(words) or 0)
     assert cli.main(["--assignments"]) == 0
-    assert capsys.readouterr().out.split() == [str(tmp_path / f"{name}.zip") for name in MASTERS]
+    assert asked == [("docs.assignments",)]
+    monkeypatch.setattr(assignments.release, "__defaults__", (tmp_path,))
+    assert assignments.main() == 0
+    made = [os.path.relpath(tmp_path / f"{name}.zip", paths.ROOT) for name in MASTERS]
+    assert capsys.readouterr().out.split() == made
 
 
-def test_release_needs_nbgrader(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(assignments, "find_spec", lambda module: None)
-    assert cli.main(["--assignments"]) == 1
+@pytest.mark.parametrize("where", [assignments, cli])
+def test_release_needs_nbgrader(where, monkeypatch, capsys):
+    monkeypatch.setattr(where, "find_spec", lambda module: None)
+    assert (assignments.main() if where is assignments else cli.main(["--assignments"])) == 1
     assert "pip install -e '.[assignments]'" in capsys.readouterr().err
 
 
