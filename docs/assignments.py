@@ -62,7 +62,7 @@ def student_version(master: Path) -> nbformat.NotebookNode:
     for step in order:
         try:
             notebook, _ = step().preprocess(notebook, {})
-        except Exception as error:  # of whatever step, about a mark without an end, for example
+        except Exception as error:  # of any step, for example about a mark without an end
             raise ValueError(f"{master.name}: {' '.join(str(error).split())}") from error
     return notebook
 

@@ -1,7 +1,7 @@
 """Files that are there whole or not at all, and tensors kept on the disk by content.
 
 A kept tensor's file name is the SHA-256 of its key: everything that the tensor depends on. Its own
-SHA-256 stands in the sidecar beside it: half a file, or a damaged one, is computed again.
+SHA-256 is in the sidecar beside it: half a file, or a damaged one, is computed again.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ def put(target: Path) -> Iterator[Path]:
 
 
 def _exchange(part: Path, target: Path) -> None:
-    """Put a folder in the place of another, which comes back if that fails."""
+    """Swap a folder for another, which comes back if that fails."""
     old = target.with_name(f".{os.getpid()}.{target.name}.old")
     _remove(old)
     os.replace(target, old)

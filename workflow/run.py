@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
         if not done:
             failed = progress.failures(which.name, stamps) or "The workflow failed."
             print(f"\n{failed}\nThe workflow's own log: {_log(which)}")
-        # The others' results belong into the report, whatever became of one.
+        # If one failed, the results of the others still belong in the report.
         return _report(which) or int(not done)
 
 

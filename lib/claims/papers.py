@@ -89,7 +89,7 @@ def table(name: str) -> pd.DataFrame:
     """The reported numbers of one table or figure, rows and columns as in the paper.
 
     Values that were not found are missing (`isna`). `attrs` hold the table's `name`,
-    `title`, `where` it stands, `source` (a key of `SOURCES`), `unit` (column -> unit) and `note`.
+    `title`, `where` it is, `source` (a key of `SOURCES`), `unit` (column -> unit) and `note`.
 
     Raises:
         ValueError: there is no such table; the message names the nearest ones.
