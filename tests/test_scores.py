@@ -202,3 +202,22 @@ def test_densities_are_histograms_of_the_cosines_that_count():
     assert np.isnan(of_some[0]).all()
     with pytest.raises(ValueError, match="shape"):
         scores.densities(cosines, edges, which[:, :2])
+
+
+def test_closeness_is_minus_half_the_squared_distance():
+    x, y = 2 * cloud(4, 3), cloud(5, 3, 1)
+    np.testing.assert_allclose(scores.closeness(x, y), -(torch.cdist(x, y) ** 2) / 2, atol=1e-5)
+
+
+def test_reversals_against_counting():
+    before, after = np.random.default_rng(0).normal(size=(2, 6, 6))
+    expected = []
+    for i in range(6):
+        others = [j for j in range(6) if j != i]
+        couples = [(j, k) for j in others for k in others if j < k]
+        turned = [(before[i, j] < before[i, k]) != (after[i, j] < after[i, k]) for j, k in couples]
+        expected.append(np.mean(turned))
+    np.testing.assert_allclose(scores.reversals(before, after), expected)
+    assert not scores.reversals(before, 2 * before + 1).any()
+    with pytest.raises(ValueError, match=r"\(n, n\) are wanted"):
+        scores.reversals(before, after[:5])

@@ -137,3 +137,29 @@ def densities(cosines, edges, which=None) -> np.ndarray:
     counts = [np.histogram(row[its], edges)[0] for row, its in zip(cosines, which, strict=True)]
     with np.errstate(invalid="ignore"):
         return np.array(counts) / (which.sum(1, keepdims=True) * np.diff(edges))
+
+
+def closeness(x, y) -> np.ndarray:
+    """(n, m) minus half the squared Euclidean distance of every row of x (n, d) to every one of y.
+
+    Rows are taken as they are, of any length; for unit rows it is their cosine less 1.
+    """
+    x, y = validation.array(x), validation.array(y)
+    return x @ y.T - (x**2).sum(1, keepdims=True) / 2 - (y**2).sum(1) / 2
+
+
+def reversals(before, after) -> np.ndarray:
+    """(n,) share of comparisons whose outcome is reversed, for the query of each row.
+
+    `before` and `after` (n, n) say how close a query is to each item; item i is query i's own, and
+    is left out. Of all couples of other items, the share of which the nearer one is now the farther
+    one: (1 - tau-b) / 2, 0 where nothing changed places and 1/2 by chance.
+
+    Raises: ValueError if the two are no square matrices of one size, or smaller than 3 x 3.
+    """
+    before, after = np.asarray(before), np.asarray(after)
+    if before.shape != after.shape or before.ndim != 2 or len(before) != before.shape[1]:
+        raise ValueError(f"Two matrices (n, n) are wanted, not {before.shape} and {after.shape}.")
+    others = ~np.eye(len(before), dtype=bool)
+    taus = [kendall(b[o], a[o]) for b, a, o in zip(before, after, others, strict=True)]
+    return (1 - np.array(taus)) / 2
