@@ -583,7 +583,7 @@ def measure(folder: Path, split: str = "test", n: int | None = None) -> dict[str
     labelled = {name: world.labelled(name, split, n) for name in ZERO_SHOT}
     lone = model.encode_image(labelled["shape"]["image"][:])  # the same pictures for every label
     for name, rows in labelled.items():
-        classes = zeroshot.class_embeddings(model, *world.prompts(name))
+        classes = zeroshot.class_embeddings(model.encode_text, *world.prompts(name))
         right = zeroshot.classify(lone, classes) == np.array(rows["label"])
         figures[f"{name}_accuracy"] = float(right.mean())
     return {k: round(v, 4) for k, v in figures.items()}

@@ -13,7 +13,7 @@ from lib import files as store
 from lib import paths
 from lib.encoders import embeddings as module
 from lib.encoders import registry, towers
-from lib.encoders.embeddings import Embeddings, embed, embed_images, embed_texts
+from lib.encoders.embeddings import Embeddings, embed, embed_images, embed_pairs, embed_texts
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,20 @@ def test_equal_to_direct_encoding(tiny, cache):
     assert found.owner.tolist() == [i for i in range(5) for _ in range(5)]
     assert found.owner.dtype == torch.long
     torch.testing.assert_close(found.caption(2), text[2::5], rtol=0, atol=0)
+
+
+def test_pairs_row_by_row(tiny, cache, calls):
+    """Only the caption that is asked for is encoded."""
+    pairs = standins.pairs(4)
+    for k in (0, 1):
+        image, text = embed_pairs(tiny, pairs, k)
+        assert torch.equal(image, embed_images(tiny, pairs))
+        expected = tiny.encode_text([standins.captions(i)[k] for i in range(4)])
+        torch.testing.assert_close(text, expected, rtol=0, atol=0)
+    assert calls == {"image": 4, "text": 4 * 4}  # four texts each by the cache and by the test
+    assert torch.equal(embed_pairs(tiny, pairs)[1], embed_pairs(tiny, pairs, 0)[1])
+    with pytest.raises(ValueError, match="no column 'captions'"):
+        embed_pairs(tiny, pairs.remove_columns("captions"))
 
 
 def test_second_call_encodes_nothing(tiny, cache, calls):

@@ -359,6 +359,30 @@ def test_the_second_call_searches_nothing(make, monkeypatch):
         assert not torch.equal(other.embeddings, first.embeddings), change
 
 
+def test_open_clip_is_imported_when_a_search_begins():
+    """It takes seconds, and where everything is on the disk nobody needs it."""
+    code = "import sys, lib.methods.inversion; sys.exit('open_clip' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, check=True)
+
+
+def test_a_start_of_one_s_own_is_part_of_the_key(make):
+    """And seed and items are, where the start is drawn from them."""
+    model, target = make("clip"), embeddings(4)
+    search = {"steps": 1, "template": SENTENCE}
+    drawn = inversion.oti(model, target, **search)
+    kept = paths.CACHE / "inversions"
+    for number, more in enumerate(
+        ({"seed": 1}, {"items": [4, 5, 6, 7]}, {"start": start(4, 1)}, {"start": 2 * start(4, 1)}),
+        start=2,
+    ):
+        other = inversion.oti(model, target, **search, **more)
+        assert not torch.equal(other.tokens, drawn.tokens), more
+        assert len(list(kept.glob("*.safetensors"))) == number
+    inversion.oti(model, target, **search, items=[0, 1, 2, 3])
+    inversion.oti(model, target, **search, start=start(4, 1), seed=5)
+    assert len(list(kept.glob("*.safetensors"))) == 5
+
+
 STOPPABLE = """
 import sys, torch
 from lib.encoders import registry

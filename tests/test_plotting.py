@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -95,6 +96,122 @@ def test_use_overrides_the_users_settings():
 
 OKABE_ITO = ["#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#000000"]
 
+
+# What panels share --------------------------------------------------------------------------------
+
+TABLE = pd.DataFrame(
+    [
+        *(["shape", "clip", 0, 1.0, 0.5, 1.5], ["shape", "clip", 1, 1.2, 0.9, 1.4]),
+        *(["shape", "align", 0, 2.0, 1.5, 2.5], ["colour", "clip", 0, 3.0, 2.5, 3.25]),
+        *(["colour", "clip", 2, 2.8, 2.0, 3.0], ["other", "clip", 0, 9.0, 8.0, 10.0]),
+    ],
+    columns=["data", "model", "seed", "value", "low", "high"],
+)
+LOOK = {"clip": (plotting.MAIN, "o"), "align": (plotting.PAIR, "D")}
+
+
+def panel(**options):
+    _, ax = plt.subplots()
+    plotting.intervals(ax, TABLE, {"colour": "Colour", "shape": "Shape"}, **options)
+    return ax
+
+
+def segments(ax):
+    """The ends of all intervals, as they were drawn."""
+    drawn = [s for lines in ax.collections for s in lines.get_segments()]
+    return sorted(np.round(segment, 6).tolist() for segment in drawn)
+
+
+def dots(ax, mark):
+    lines = [line for line in ax.lines if line.get_marker() == mark]
+    return sorted(p for line in lines for p in np.round(line.get_xydata(), 6).tolist())
+
+
+def test_intervals_stand_in_rows_from_the_top_down():
+    ax = panel()
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["Colour", "Shape"]
+    assert ax.get_yticks().tolist() == [0, 1] and ax.get_ylim() == (1.5, -0.5)
+    assert dots(ax, "o") == [[1, 1], [2, 1], [3, 0]]  # what is in no row is not drawn
+    assert segments(ax) == [[[0.5, 1], [1.5, 1]], [[1.5, 1], [2.5, 1]], [[2.5, 0], [3.25, 0]]]
+
+
+def test_other_seeds_are_dots_without_an_interval():
+    ax = panel()
+    assert [x for x, _ in dots(ax, ".")] == [1.2, 2.8]
+    assert len(segments(ax)) == 3
+    own = {0: 0.0, 1: 1.0}
+    for (_, y), row in zip(dots(ax, "."), (1, 0), strict=True):
+        assert 0 < y - own[row] < 0.5  # beside the main one, in its row
+
+
+def test_series_lie_beside_each_other_in_the_order_of_their_look():
+    ax = panel(series="model", look=LOOK)
+    ((_, clip),) = [p for p in dots(ax, "o") if p[0] == 1]
+    ((_, align),) = dots(ax, "D")
+    assert 0.5 < clip < 1 < align < 1.5
+    colours = {line.get_marker(): line.get_color() for line in ax.lines if len(line.get_xdata())}
+    assert (colours["o"], colours["D"]) == (plotting.MAIN, plotting.PAIR)
+
+
+def test_upright_intervals_are_the_same_the_other_way_round():
+    lying, upright = (
+        panel(series="model", look=LOOK),
+        panel(series="model", look=LOOK, upright=True),
+    )
+    for mark in ("o", "D", "."):
+        assert dots(upright, mark) == sorted([y, x] for x, y in dots(lying, mark))
+    turned = sorted([end[::-1] for end in segment] for segment in segments(lying))
+    assert segments(upright) == turned
+    assert [label.get_text() for label in upright.get_xticklabels()] == ["Colour", "Shape"]
+    assert upright.get_xlim() == (-0.5, 1.5)
+
+
+def test_open_marks():
+    assert {line.get_markerfacecolor() for line in panel(filled=False).lines} >= {"white"}
+    closed = [line for line in panel().lines if line.get_marker() == "o"]
+    assert {line.get_markerfacecolor() for line in closed} == {plotting.MAIN}
+
+
+def test_numbers_of_a_heat_map_stand_in_their_cells():
+    wide = pd.DataFrame([[1.0, -2.0], [0.01, np.nan]], index=["a", "b"], columns=["x", "y"])
+    _, ax = plt.subplots()
+    plotting.heat_map(ax, wide, bold=[[False, True], [False, False]])
+    texts = {text.get_position(): text for text in ax.texts if text.get_text()}
+    assert {at: text.get_text() for at, text in texts.items()} == {
+        (0, 0): "+1.0", (1, 0): "-2.0", (0, 1): "+0.0"
+    }  # fmt: skip
+    assert [at for at, text in texts.items() if text.get_weight() == "bold"] == [(1, 0)]
+    assert texts[1, 0].get_color() == "white" and texts[0, 0].get_color() == "black"
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["x", "y"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
+    (image,) = ax.images
+    assert image.get_clim() == (-2.5, 2.5)  # 0 has the colour in the middle
+    ((below, _, _, _), (above, _, _, _)) = image.to_rgba(np.array([-2.0, 2.0]))
+    assert below > above  # orange is redder than purple
+
+
+def test_letters_name_the_panels():
+    _, axes = plt.subplots(1, 3)
+    plotting.letters(axes)
+    assert [ax.get_title() for ax in axes] == ["a", "b", "c"]
+
+
+def test_a_mark_of_a_legend_has_no_line():
+    entry = plotting.mark("seeds", marker="D")
+    assert (entry.get_label(), entry.get_marker()) == ("seeds", "D")
+    assert entry.get_linestyle() == "None" and entry.get_color() == plotting.MINOR
+    assert plotting.mark("chance", plotting.REFERENCE, "", ls="--").get_linestyle() == "--"
+
+
+def test_reference_lines():
+    _, ax = plt.subplots()
+    plotting.reference(ax)
+    plotting.reference(ax, 1, 2, upright=True)
+    assert [list(line.get_xdata()) for line in ax.lines[:1]] == [[0, 0]]
+    assert [list(line.get_ydata()) for line in ax.lines[1:]] == [[1, 1], [2, 2]]
+
+
+# Colours ------------------------------------------------------------------------------------------
 
 GREYS = ("MISMATCH", "REFERENCE", "MAIN", "MINOR", "RULE")
 

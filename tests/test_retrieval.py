@@ -223,6 +223,54 @@ def test_one_pair():
     assert both.i2t[1].tolist() == both.t2i[10].tolist() == [1.0]
 
 
+@quick
+@given(seeds, st.integers(1, 8), st.integers(1, 4))
+def test_recall_by_image_against_a_loop(seed, n, k):
+    """Text to image, the share of an image's captions that find it among their k first."""
+    owner = captions(n, seed)
+    image, text = fine(n, 4, seed), fine(len(owner), 4, seed + 1)
+    found = retrieval.recall_by_image(image, text, owner, k)
+    for i in range(n):
+        first = np.argsort(-(text @ image[i]), kind="stable")[:k]
+        assert found.i2t[i] == float(i in owner[first])
+        hits = [
+            i in np.argsort(-(image @ text[j]), kind="stable")[:k]
+            for j in range(len(owner))
+            if owner[j] == i
+        ]
+        assert found.t2i[i] == pytest.approx(np.mean(hits))
+
+
+def test_recall_by_image_of_pairs_is_recall():
+    image, text = cloud(9, 3), cloud(9, 3, 1)
+    found, plain = retrieval.recall_by_image(image, text), retrieval.recall(image, text, ks=(1,))
+    assert found.i2t.tolist() == plain.i2t[1].tolist()
+    assert found.t2i.tolist() == plain.t2i[1].tolist()
+    assert 0 < found.t2i.mean() < 1
+
+
+@pytest.mark.parametrize("measure", [retrieval.average_precision, retrieval.r_precision])
+def test_precision_in_set_against_a_loop(measure):
+    """In points; the labels are those of the queries, then those of the gallery."""
+    x, labels = cloud(30, 5, 3), np.random.default_rng(4).integers(0, 4, (2, 30))
+    labels[0, 1] = 9  # of a class that the gallery lacks
+    found = retrieval.precision_in_set(x[:8], x[8:], labels, measure)
+    assert found.shape == (2, 8) and found[0, 1] == 0
+    for label, values in zip(labels, found, strict=True):
+        alone = retrieval.precision_in_set(x[:8], x[8:], label, measure)
+        np.testing.assert_array_equal(alone, values)
+        for i in range(8):
+            relevant = label[8:] == label[i]
+            scores = x[8:] @ x[i]
+            if not relevant.any():
+                continue
+            if measure is retrieval.average_precision:
+                expected = average_precision_score(relevant, scores)
+            else:
+                expected = relevant[np.argsort(-scores)[: relevant.sum()]].mean()
+            assert values[i] == pytest.approx(100 * expected)
+
+
 @pytest.mark.parametrize("measure", ["average_precision", "r_precision"])
 def test_precision_by_class(measure):
     x, label = cloud(40, 8, seed=5), np.random.default_rng(1).integers(0, 6, 40)

@@ -3,13 +3,14 @@ import types
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, Features
 from torch.nn.functional import normalize
 
 from lib.data import tasks
 from lib.encoders.download import NotAvailable
 from lib.encoders.embeddings import Embeddings
 from lib.measures import retrieval
+from mini import world
 
 
 def labelled(labels, where="here"):
@@ -36,6 +37,48 @@ def test_sets_that_cannot_be_had_are_named(monkeypatch):
     rows, left_out = tasks.load_test_sets({"a": "near", "b": "far"}, 5, seed=2)
     assert rows == {"a": ("near", 5, 2)}
     assert left_out == "Without b: it is far away."
+
+
+def test_sets_come_by_their_short_names(monkeypatch):
+    def load(name, split, n):
+        if name.startswith("far"):
+            raise NotAvailable(f"{name} is not here.")
+        return f"{n} of {name} {split}"
+
+    monkeypatch.setattr(tasks, "load_labelled", load)
+    names = {"a": "near", "b": "far", "c": "there", "d": "far away"}
+    rows, left_out = tasks.load_sets(names, 5)
+    assert rows == {"a": "5 of near test", "c": "5 of there test"}
+    assert left_out == "Without b: far is not here. Without d: far away is not here."
+    assert tasks.load_sets({"a": "near"}, split="train") == ({"a": "None of near train"}, "")
+
+
+def test_zero_shot_asks_a_set_in_its_own_words(monkeypatch):
+    """Each class and image has its own direction; the images' labels are mixed."""
+    words = ["cat", "dog", "owl"]
+    directions = torch.eye(3)
+
+    def encode(texts):
+        asked.extend(texts)
+        return torch.stack([directions[words.index(text.split()[-1].strip("."))] for text in texts])
+
+    asked: list[str] = []
+    seen = [2, 0, 1, 1]
+    monkeypatch.setattr(tasks, "text_encoder", lambda model: encode)
+    monkeypatch.setattr(tasks, "embed_images", lambda model, rows: directions[seen])
+    features = Features({"label": ClassLabel(names=words)})
+    rows = Dataset.from_dict({"label": [2, 0, 1, 2]}, features)
+    found = tasks.zero_shot("model", "pets", rows)
+    assert asked == [f"a photo of a {word}." for word in words]
+    assert found.prediction.tolist() == seen
+    assert found.top1.tolist() == [1, 1, 1, 0]
+    asked.clear()
+    tasks.zero_shot("model", "pets", rows, "one {}")
+    assert asked == [f"one {word}" for word in words]
+    asked.clear()
+    monkeypatch.setattr(world, "prompts", lambda key: ([f"{key} {w}" for w in words], ["the {}"]))
+    tasks.zero_shot("model", "world-shape", rows)
+    assert asked == [f"the shape {word}" for word in words]
 
 
 def test_judgements_that_cannot_be_had_are_named(monkeypatch):

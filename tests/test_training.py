@@ -1,5 +1,8 @@
+import errno
 import json
+import os
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import open_clip
@@ -11,7 +14,7 @@ from lib import paths, profiles
 from lib.encoders import registry
 from lib.encoders.embeddings import embed
 from mini import training, world
-from mini.batches import Batches, FACTORS, caption_similarity, drawn_again, load_pool
+from mini.batches import FACTORS, Batches, caption_similarity, drawn_again, load_pool
 from mini.recipes import CONTEXT, KEPT, LONG_CONTEXT, RECIPES
 
 
@@ -21,6 +24,7 @@ def recipe(monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
     monkeypatch.setattr(paths, "MODELS", tmp_path / "models")
     monkeypatch.setattr(training, "CHECKPOINT_STEPS", 2)
+    monkeypatch.setattr(world, "BLOCK", 30)  # pictures drawn at a time
     (tmp_path / "cache").mkdir()
     base = RECIPES["mini-clip"]
     monkeypatch.setattr(training, "validate", lambda state: {})
@@ -124,6 +128,72 @@ def test_train_writes_a_report_and_replaces_the_old_model_at_the_end(recipe, mon
     told = capsys.readouterr().out
     assert "i2t_r1" in told and "within" in told and "OUTSIDE" in told
     assert not (paths.CACHE / "training" / "mini-clip").exists()
+
+
+def test_the_figures_of_an_exported_model(recipe, tmp_path):
+    """As measured on its own embeddings; the labelled pictures are asked in the world's words."""
+    training.export(training.State.start(recipe), tmp_path / "out")
+    figures = training.measure(tmp_path / "out", "test", 20)
+    model = registry.load(f"local-dir:{tmp_path / 'out'}")
+    pairs = world.pairs("test", 20)
+    image = model.encode_image(pairs["image"][:])
+    text = model.encode_text([captions[3] for captions in pairs["captions"][:]])
+    nearest = (image @ text.T).argmax(1) == torch.arange(20)
+    assert figures["i2t_r1"] == pytest.approx(nearest.float().mean().item(), abs=1e-4)
+    assert figures["mean_paired_cosine"] == pytest.approx((image * text).sum(1).mean(), abs=1e-4)
+    rows, (names, templates) = world.labelled("texture", "test", 20), world.prompts("texture")
+    every = [model.encode_text([template.format(name) for name in names]) for template in templates]
+    found = (model.encode_image(rows["image"][:]) @ sum(every).T).argmax(1)
+    right = (found == torch.tensor(rows["label"][:])).float().mean().item()
+    assert figures["texture_accuracy"] == pytest.approx(right, abs=0.051)  # one of 20 may be close
+    assert set(figures) == {
+        *("i2t_r1", "t2i_r1", "centroid_distance", "mean_paired_cosine"),
+        *(f"{name}_accuracy" for name in training.ZERO_SHOT),
+    }
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """A new model in a cache on another file system than the models: nothing moves between them."""
+    built, target = tmp_path / "cache" / "model", tmp_path / "models" / "mini-clip"
+    for folder, text in ((built, "new"), (target, "old")):
+        folder.mkdir(parents=True)
+        (folder / "weights").write_text(text)
+    (target / "only-old").write_text("old")
+    own = os.replace
+
+    def replace(source, to):
+        if Path(source).parent != Path(to).parent:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        own(source, to)
+
+    for name in ("replace", "rename"):
+        monkeypatch.setattr(os, name, replace)
+    return built, target
+
+
+def test_a_model_is_put_in_its_place_from_another_file_system(shipped):
+    built, target = shipped
+    training._put(built, target)
+    assert [(file.name, file.read_text()) for file in target.iterdir()] == [("weights", "new")]
+    assert [folder.name for folder in target.parent.iterdir()] == ["mini-clip"]
+
+
+def test_a_copy_that_fails_leaves_the_shipped_model(shipped, monkeypatch):
+    built, target = shipped
+
+    def full(source, to, **options):
+        Path(to).mkdir()
+        (Path(to) / "weights").write_text("ne")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(training.shutil, "copytree", full)
+    with pytest.raises(OSError, match="No space left"):
+        training._put(built, target)
+    assert {file.name: file.read_text() for file in target.iterdir()} == {
+        "weights": "old", "only-old": "old"
+    }  # fmt: skip
+    assert [folder.name for folder in target.parent.iterdir()] == ["mini-clip"]
 
 
 def test_a_checkpoint_of_another_recipe_is_not_continued(recipe, tmp_path):
@@ -248,7 +318,9 @@ def test_an_amended_start_closes_the_gap_by_a_rotation(recipe):
     def distance():
         with torch.no_grad():
             image = model.encode_image(training.to_pixels(pool.images), normalize=True)
-            text = training.encode_tokens(model, torch.from_numpy(pool.tokens[:, 3].astype(np.int64)))
+            text = training.encode_tokens(
+                model, torch.from_numpy(pool.tokens[:, 3].astype(np.int64))
+            )
         return float((image.mean(0) - text.mean(0)).norm())
 
     before, lengths = distance(), model.text_projection.norm(dim=1)
@@ -308,7 +380,8 @@ def test_the_loss_of_two_passes_is_the_mean_over_four_combinations(recipe):
     assert len(combinations) == 4
     assert not torch.equal(combinations[0][0], combinations[2][0])  # dropout differs
     each = [
-        sum(w * training.TERMS[term](pairs, x, y) for term, w in family.loss) for x, y in combinations
+        sum(w * training.TERMS[term](pairs, x, y) for term, w in family.loss)
+        for x, y in combinations
     ]
     torch.testing.assert_close(total, sum(each) / 4)
 
