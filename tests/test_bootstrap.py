@@ -340,3 +340,9 @@ def test_a_tidy_table():
     table = bootstrap.tidy({"shape": one}, ["data"])
     assert table.to_dict("records") == [{"data": "shape", "value": 1, "low": 0, "high": 2}]
     assert list(bootstrap.tidy({}, ["data"])) == ["data", "value", "low", "high"]
+
+
+def test_minus_pairs_the_keys_that_differ_at_their_end():
+    scores = {("a", "native"): ITEMS, ("a", "OTI"): OTHERS, ("b", "OTI"): OTHERS}
+    found = bootstrap.minus(scores, "native", 200, seed=3)
+    assert found == {("a", "OTI"): bootstrap.paired_difference(OTHERS, ITEMS, 200, seed=3)}
