@@ -1,5 +1,6 @@
 """From comparisons to a verdict."""
 
+import pandas as pd
 import pytest
 
 from lib.claims import findings, verdicts
@@ -62,3 +63,127 @@ def test_a_finding_of_comparisons(n, said):
     assert finding.measured.startswith(f"points: {said}")
     assert (finding.verdict, finding.note) == ("reproduced", "So it is.")
     assert finding.amended == verdicts.amended(family)
+
+
+def test_where_the_interval_has_to_lie():
+    e = Estimate(0.5, 0.3, 0.8)
+    for comparison, wanted, margin in (
+        (verdicts.above("x", e, 0.2), "above 0.2", (0.3, 0.1, 0.6)),
+        (verdicts.below("x", e, 0.9), "below 0.9", (0.4, 0.1, 0.6)),
+        (verdicts.within("x", e, 0.2, 1.0), "between 0.2 and 1", (0.3, 0.1, 0.6)),
+        (verdicts.above("x", e), "above 0", (0.5, 0.3, 0.8)),
+    ):
+        assert comparison.estimate == e and comparison.wanted == wanted
+        found = comparison.margin
+        assert (found.value, found.low, found.high) == pytest.approx(margin)
+        assert comparison.holds and not comparison.fails
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "holds", "fails"),
+    [
+        (1.2, 1.8, True, False),
+        (0.5, 1.5, False, False),  # across an end
+        (1.5, 2.5, False, False),
+        (0.5, 2.5, False, False),  # across both
+        (0.5, 0.9, False, True),
+        (2.1, 2.5, False, True),
+    ],
+)
+def test_inside_and_outside_of_two_bounds(low, high, holds, fails):
+    found = verdicts.within("x", Estimate((low + high) / 2, low, high), 1, 2)
+    assert (found.holds, found.fails) == (holds, fails)
+    assert found.margin.low <= found.margin.value <= found.margin.high
+
+
+def test_an_interval_that_touches_the_bound_decides_nothing():
+    e = Estimate(0.5, 0.25, 0.75)
+    for comparison in (
+        verdicts.above("x", e, 0.25),
+        verdicts.above("x", e, 0.75),
+        verdicts.below("x", e, 0.75),
+        verdicts.below("x", e, 0.25),
+    ):
+        assert not comparison.holds and not comparison.fails
+
+
+def test_that_all_hold_needs_no_correction():
+    """Ten intervals that are all barely above 0, none of which would be so by Holm's method."""
+    barely = Estimate(1, 0.1, 1.9)
+    assert verdicts.judge(rule(*[barely] * 10)) == "reproduced"
+
+
+def test_what_fails_far_enough_fails_among_many_too():
+    far = Estimate(-3, -4, -2)
+    assert verdicts.judge(rule(far, *[OPEN] * 9)) == "not reproduced"
+    assert verdicts.judge(rule(far, *[SURE] * 9)) == "not reproduced"
+
+
+def test_a_rule_cannot_contradict_itself():
+    assert verdicts.verdict(True, False) == "reproduced"
+    assert verdicts.verdict(False, True) == "not reproduced"
+    assert verdicts.verdict(False, False) == "inconclusive"
+    with pytest.raises(ValueError, match="contradicts itself"):
+        verdicts.verdict(True, True)
+
+
+def test_comparisons_for_the_reader():
+    some = [
+        verdicts.above("shape", SURE),
+        verdicts.above("colour", OPEN),
+        verdicts.below("texture", SURE, 0.25),
+    ]
+    table = verdicts.shown(some, ".1f")
+    assert list(table.index) == ["shape", "colour", "texture"]
+    assert list(table.value) == ["1.0 [0.5, 1.5]", "0.2 [-1.0, 1.0]", "1.0 [0.5, 1.5]"]
+    assert list(table.wanted) == ["above 0", "above 0", "below 0.25"]
+    assert list(table.seen) == ["yes", "open", "the opposite"]
+    assert verdicts.in_words(some[:2], ".1f") == "shape 1.0 [0.5, 1.5]; colour 0.2 [-1.0, 1.0]"
+
+
+# Of a claim ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("each", "expected"),
+    [
+        ([], "planned"),
+        (["planned"], "planned"),
+        (["reproduced", "reproduced"], "reproduced"),
+        (["reproduced", "not testable here"], "reproduced"),
+        (["not testable here", "not testable here"], "not testable here"),
+        (["reproduced", "not reproduced"], "mixed"),
+        (["inconclusive", "not reproduced", "not testable here"], "mixed"),
+        (["inconclusive"], "inconclusive"),
+    ],
+)
+def test_a_claim_has_one_verdict(each, expected):
+    assert verdicts.outcome(each) == expected
+    assert expected in verdicts.OUTCOMES
+
+
+def test_the_main_model_is_told_by_its_name_alone():
+    """Data and aspect play no part, and nor does a name that begins alike."""
+    columns = ["claim", "paper", "model", "data", "aspect", "verdict"]
+    found = pd.DataFrame(
+        [
+            ("i0t-1", "i0t", "mini-clip", "heldout", "shape", "reproduced"),
+            ("i0t-1", "i0t", "mini-clip", "", "", "reproduced"),
+            ("i0t-1", "i0t", "mini-clip-seed1", "", "", "not reproduced"),
+            ("i0t-2", "i0t", "published CLIP", "", "", "inconclusive"),
+            ("i0t-2", "i0t", "toy", "", "", "inconclusive"),
+            ("i0t-3", "i0t", "mini-clip", "", "a", "not testable here"),
+            ("i0t-3", "i0t", "toy", "", "", "reproduced"),
+            ("i0t-4", "i0t", "", "", "", "planned"),
+        ],
+        columns=columns,
+    )
+    each = verdicts.by_claim(found, "mini-clip")
+    assert list(each.index) == ["i0t-1", "i0t-2", "i0t-3", "i0t-4"] and set(each.paper) == {"i0t"}
+    assert list(each["all"]) == ["mixed", "inconclusive", "reproduced", "planned"]
+    assert list(each.main) == ["reproduced", "inconclusive", "not testable here", "planned"]
+    counts = verdicts.counts(each["all"])
+    assert list(counts) == list(verdicts.OUTCOMES) and sum(counts.values()) == 4
+    assert verdicts.counts_in_words(each["all"]) == (
+        "of 4 claims, 1 are reproduced, 1 inconclusive, 1 mixed, 1 planned"
+    )
