@@ -112,9 +112,12 @@ def _key(finding: dict) -> tuple:
 
 def _missing(before: dict, made: Iterable[dict]) -> str:
     """Why a finding is not there: as another one of the same notebook says, if one does."""
-    reasons = [f["reason"] for f in made if f["item"] == before["item"] and f["reason"]
-        and f["verdict"] == UNTESTABLE]  # fmt: skip
-    return reasons[0] if reasons else f"{before['item']} did not make it"
+    for f in made:
+        if f["item"] == before["item"] and f["verdict"] == UNTESTABLE:
+            return f["reason"]
+    if is_published(before):
+        return "the published embeddings were not there: no network, no MODALITY_GAP_DATA"
+    return f"{before['item']} did not make it"
 
 
 def _apart(now: dict, before: dict) -> str:
