@@ -1,5 +1,5 @@
 """Encoding once against encoding again for every pair of batches, as naive loops do; and the towers
-of `lib.encoders.registry`, which compute of the last layer one row only, against open_clip's own.
+of `lib.encoders.towers`, which compute of the last layer one row only, against open_clip's own.
 
 `python tests/benchmarks/bench_embed.py` prints the tables; `pytest -m benchmark` on this file
 checks the ratios. A small random open_clip model stands for any other: the first ratio is the
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from timing import fastest, show
 
-from lib.encoders import registry, towers
+from lib.encoders import towers
 
 BATCHES, BATCH = 8, 32
 

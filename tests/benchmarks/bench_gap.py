@@ -18,7 +18,6 @@ LINEAR = {
     "alignment": gap.alignment,
     "minimum cosine distance, matched": lambda x, y: gap.minimum_cosine_distance(x, y, "matched"),
     "activation profile (images)": lambda x, y: gap.activation_profile(x),
-    "singular shares (images)": lambda x, y: gap.singular_share(x),
     "I0T_post, fit": standardise.Standardiser.fit,
     "linear separability": gap.linear_separability,
 }
