@@ -26,7 +26,9 @@ def test_a_notebook_keeps_no_widget(monkeypatch, done, left):
             replaced.append(data["text/plain"])
 
     monkeypatch.setattr(progress, "tqdm", widget)
-    monkeypatch.setattr(progress, "display", lambda what, display_id: shown.append(what) or Handle())
+    monkeypatch.setattr(
+        progress, "display", lambda what, display_id: shown.append(what) or Handle()
+    )
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
     with progress.bar(total=3) as bar:
         assert not shown

@@ -17,7 +17,7 @@ import torch
 from timing import fastest, show
 from torch.nn import functional
 
-from lib.encoders import registry, towers
+from lib.encoders import towers
 from lib.methods import inversion
 
 BATCH, WIDTHS = 64, {"oti": 512, "ovi": 768}
