@@ -106,6 +106,13 @@ def between_rows(ax: Axes, n: int) -> None:
         ax.axhline(k - 0.5, color=RULE, lw=0.5, zorder=0)
 
 
+def activations(ax: Axes, values, colour: str, spread=0) -> None:
+    """The entries (d,) of an embedding by dimension, and a band of ± `spread` (d,) around them."""
+    ax.fill_between(range(len(values)), values - spread, values + spread, color=REFERENCE, lw=0)
+    ax.plot(values, color=colour, lw=0.7)
+    ax.margins(x=0.02)
+
+
 def heat_map(ax: Axes, wide: pd.DataFrame, spec: str = "+z.1f", bold=None) -> None:
     """Numbers in coloured cells, orange below 0 and purple above; rows and columns as in `wide`.
 

@@ -108,6 +108,8 @@ def test_profile_peaks_and_shares():
     np.testing.assert_allclose(gap.dominating_share(x), share / share.sum(), atol=1e-6)
     assert gap.peak_share(x) == pytest.approx(share[4] / share.sum(), abs=1e-6)
     assert gap.peak_share(x, 2) == pytest.approx(share[[4, 1]].sum() / share.sum(), abs=1e-6)
+    e = gap.peak_share_interval(x, 2, 100)
+    assert e.value == gap.peak_share(x, 2) and e.low < e.value < e.high
     with pytest.raises(ValueError, match="k must be between 1 and the 6"):
         gap.peaks(profile, 7)
 

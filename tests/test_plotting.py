@@ -172,6 +172,16 @@ def test_open_marks():
     assert {line.get_markerfacecolor() for line in closed} == {plotting.MAIN}
 
 
+def test_activations_lie_in_their_band():
+    _, ax = plt.subplots()
+    mean, std = np.array([0.5, -0.25, 0.0]), np.array([0.125, 0.25, 0.0])
+    plotting.activations(ax, mean, plotting.IMAGE, std)
+    assert list(ax.lines[0].get_ydata()) == [0.5, -0.25, 0]
+    band = ax.collections[0].get_paths()[0].vertices
+    assert band[:, 1].min() == -0.5 and band[:, 1].max() == 0.625
+    plt.close("all")
+
+
 def test_numbers_of_a_heat_map_stand_in_their_cells():
     wide = pd.DataFrame([[1.0, -2.0], [0.01, np.nan]], index=["a", "b"], columns=["x", "y"])
     _, ax = plt.subplots()

@@ -268,6 +268,19 @@ def peak_share(x, k: int = 1) -> float:
     return float(np.sort(dominating_share(x))[-k:].sum())
 
 
+def peak_share_interval(
+    x, k: int = 1, n_bootstrap: int = 1000, seed: int = 0
+) -> bootstrap.Estimate:
+    """`peak_share` and its interval by bootstrap over the embeddings (n, d).
+
+    Each resample has its own k largest dimensions.
+
+    Raises: ValueError for fewer than 2 embeddings or 100 resamples.
+    """
+    x = validation.vectors(x, "x")
+    return bootstrap.interval(lambda i: peak_share(x[i], k), len(x), n_bootstrap, seed)
+
+
 def cosine_bound(p: float, q: float, d: float = math.inf) -> float:
     """Largest |cos| of an image with one peak `p` and a text with two peaks `q` in d dimensions.
 
