@@ -437,7 +437,9 @@ def test_a_killed_search_of_a_thousand_goes_on(make, tmp_path):
         ({"batch": 0}, "batch must be at least 1"),
         ({"items": [1, 2]}, "items must be 16 numbers"),
         ({"seed": -1}, "items must be 16 numbers"),
-        ({"start": torch.zeros(N, 2, 32)}, r"start must be finite numbers of shape \(16, 1, 32\)"),
+        ({"start": torch.zeros(N, 2, 32)}, r"start must be finite numbers of shape \(16, 1, width"),
+        ({"start": torch.full((N, 1, 32), torch.nan)}, "start must be finite numbers"),
+        ({"start": torch.zeros(N, 1, 31)}, "start must have 32 entries per token, not 31"),
     ],
 )
 def test_bad_arguments_of_textual_inversion(make, options, message):
@@ -446,8 +448,8 @@ def test_bad_arguments_of_textual_inversion(make, options, message):
 
 
 def test_bad_arguments_of_visual_inversion(make):
-    for tokens in (0, 17):
-        with pytest.raises(ValueError, match="from 1 to the 16 patches"):
+    for tokens, message in ((0, "tokens must be at least 1"), (17, "from 1 to the 16 patches")):
+        with pytest.raises(ValueError, match=message):
             inversion.ovi(make("clip"), embeddings(), tokens=tokens)
     with pytest.raises(ValueError, match="not finite"):
         inversion.ovi(make("clip"), embeddings() * float("nan"))
