@@ -95,14 +95,14 @@ def tensors(room: str, key: dict, compute: Callable[[], dict], about: dict) -> d
     """
     name = sha256(json.dumps(key, sort_keys=True).encode())[:32]
     path = (paths.CACHE / room / name).with_suffix(".safetensors")
-    found = _read(path)
-    if found is None:
+    kept = _read(path)
+    if kept is None:
         with _alone(path):
-            found = _read(path)
-            if found is None:
-                found = {what: tensor.contiguous() for what, tensor in compute().items()}
-                _write(path, found, key | about)
-    return found
+            kept = _read(path)  # meanwhile, another process may have computed it
+            if kept is None:
+                kept = {what: tensor.contiguous() for what, tensor in compute().items()}
+                _write(path, kept, key | about)
+    return kept
 
 
 @contextmanager
@@ -148,6 +148,8 @@ def _read(path: Path) -> dict | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
     logger.warning("The cached file %s is damaged (%s): computing it again.", path.name, reason)
+    path.unlink(missing_ok=True)
+    sidecar.unlink(missing_ok=True)
     return None
 
 

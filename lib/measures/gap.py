@@ -37,6 +37,11 @@ def centroid_distance(x, y) -> float:
     return float(np.linalg.norm(centroid_gap(x, y)))
 
 
+def distance_of_rows(x, y, i) -> float:
+    """`centroid_distance` of the pairs that the indices i name, for `bootstrap.resampled`."""
+    return centroid_distance(x[i], y[i])
+
+
 def centroid_distance_interval(x, y, n_bootstrap: int = 1000, seed: int = 0) -> bootstrap.Estimate:
     """Centroid distance of pairs (n, d each), and its interval by bootstrap over the pairs.
 
