@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from docs import site
+from docs.pages import TEMPLATES
 from lib import paths
 from lib.claims import evidence, findings, papers, verdicts
 from workflow import catalogue
@@ -158,7 +159,7 @@ def contrast(one: str, other: str) -> float:
 
 
 def themes() -> list[dict[str, str]]:
-    text = (site.DATA / "static" / "site.css").read_text(encoding="utf-8")
+    text = (TEMPLATES / "static" / "site.css").read_text(encoding="utf-8")
     blocks = [dict(re.findall(r"--(\w+): (#\w{6})", block)) for block in text.split("}")]
     return [block for block in blocks if "page" in block]
 
