@@ -201,9 +201,10 @@ def test_numbers_of_a_heat_map_stand_in_their_cells():
 
 
 def test_letters_name_the_panels():
+    plotting.use()
     _, axes = plt.subplots(1, 3)
     plotting.letters(axes)
-    assert [ax.get_title() for ax in axes] == ["a", "b", "c"]
+    assert [ax.get_title(loc="left") for ax in axes] == ["a", "b", "c"]
 
 
 def test_a_mark_of_a_legend_has_no_line():

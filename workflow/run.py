@@ -30,7 +30,8 @@ def run(options: argparse.Namespace) -> int:
             print(f"Nothing to do: {what} up to date in profile {which.name}.")
             return 0
         possible = [item for item in to_run if not freshness.untrained(which, [item])]
-        done = trained and (not possible or _snakemake(which, possible, options.jobs) == 0)
+        ran = not possible or _snakemake(which, possible, options.jobs) == 0
+        done = trained and ran
         stamps = {item: freshness.stamp(which, item) for item in chosen}
         if to_run:
             print(f"\n{progress.summary(stamps, to_run, _verdicts(which, chosen))}")
