@@ -55,9 +55,15 @@ def test_what_could_not_be_made_is_named_with_the_reason_and_kept():
     assert said.not_made == {why: ["i0t-5 (published CLIP)"]}
     assert f"Not made here, kept in the record: 1, because: {why}" in str(said)
     # The same where the notebook gives no finding on it at all, but says why on another.
-    other = finding(claim="i0t-7", verdict="not testable here", measured=None, reason=why)
+    other = offline | {"claim": "i0t-7"}
     said = evidence.compare([*RECORD[:2], other, RECORD[3]], RECORD)
     assert list(said.not_made) == [why]
+    # What the notebook says of another model is not the reason.
+    stranger = other | {"model": "mini-rn", "reason": "It is no ViT."}
+    said = evidence.compare([*RECORD[:2], stranger, RECORD[3]], RECORD)
+    assert [reason.split(":")[0] for reason in said.not_made] == [
+        "the published embeddings were not there"
+    ]
 
 
 def test_items_that_were_not_run_are_left_out_and_new_findings_counted():

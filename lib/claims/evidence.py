@@ -111,9 +111,10 @@ def _key(finding: dict) -> tuple:
 
 
 def _missing(before: dict, made: Iterable[dict]) -> str:
-    """Why a finding is not there: as another one of the same notebook says, if one does."""
+    """Why a finding is not there: as another one on the same model and data says, if one does."""
     for f in made:
-        if f["item"] == before["item"] and f["verdict"] == UNTESTABLE:
+        same = all(f[field] == before[field] for field in ("item", "model", "data"))
+        if same and f["verdict"] == UNTESTABLE:
             return f["reason"]
     if is_published(before):
         return "the published embeddings were not there: no network, no MODALITY_GAP_DATA"
