@@ -148,14 +148,10 @@ def write(profile_name: str) -> str:
     files.write_text(folder / "RESULTS.md", results_md(found, main, intro, folder))
     files.write_json(folder / "results.json", results_json(found, main))
     files.write_text(folder / "index.html", index_html(found, profile_name))
-    record = [f for f in evidence.read() if f["model"] in _models(made)] if made else []
-    if not record:
+    record, models = evidence.read(), {finding["model"] for finding in made}
+    if not any(finding["model"] in models for finding in record):
         return "The record (evidence/) holds no findings on these models."
-    return str(evidence.compare(made, evidence.read()))
-
-
-def _models(found: list[dict]) -> set[str]:
-    return {finding["model"] for finding in found}
+    return str(evidence.compare(made, record))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -45,7 +45,7 @@ class Steps(logging.Handler):
         self.running: dict[int, tuple[str, float]] = {}  # job -> step, when it began
         self.took: list[float] = []
         self.live = sys.stdout.isatty()
-        self.began = self.shown = time.monotonic()
+        self.shown = time.monotonic()
         threading.Thread(target=self._tick, daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:

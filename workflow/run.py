@@ -139,5 +139,6 @@ def _stop(process: subprocess.Popen) -> None:
 
 
 def surroundings() -> dict[str, str]:
+    """Environment variables with which this repository's packages are found from any folder."""
     search = [str(paths.ROOT), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, search))}
