@@ -53,6 +53,21 @@ def test_the_quick_way_equals_the_general_one(n, n_bootstrap, seed):
     )
 
 
+def test_counts_are_those_of_the_resamples():
+    drawn = bootstrap.counts(9, 120, 4)
+    first = bootstrap.resampled({k: lambda i, k=k: (i == k).sum() for k in range(9)}, 9, 120, 4)
+    assert drawn.tolist() == np.stack([first[k].draws for k in range(9)], axis=1).tolist()
+
+
+def test_the_quick_length_equals_the_general_one():
+    rows = np.random.default_rng(2).normal(0.1, 1, (40, 6))
+    found = bootstrap.resampled_length(rows, 150, 3)
+    length = {"length": lambda i: np.linalg.norm(rows[i].mean(0))}
+    expected = bootstrap.resampled(length, 40, 150, 3)["length"]
+    assert found.value == pytest.approx(expected.value, rel=1e-12)
+    assert found.draws == pytest.approx(expected.draws, rel=1e-12)
+
+
 def test_a_statistic_may_change_its_indices():
     def sorted_mean(i):
         i.sort()

@@ -105,6 +105,19 @@ def test_kendall_against_torchmetrics(seed, n, variant):
     assert scores.kendall(a, b, variant) == pytest.approx(float(expected), abs=1e-5)
 
 
+@quick
+@given(seeds, st.integers(2, 30))
+def test_kendall_of_counts_is_that_of_the_repeated_items(seed, n):
+    rng = np.random.default_rng(seed)
+    a, b = rng.integers(0, 12, n), rng.integers(0, 4, n)
+    counts = rng.multinomial(n, np.full(n, 1 / n), 20)
+    found = scores.kendall_of_counts(a, b, counts)
+    expected = [scores.kendall(np.repeat(a, c), np.repeat(b, c)) for c in counts]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    with pytest.raises(ValueError, match="must be of one length"):
+        scores.kendall_of_counts(a, b, counts[:, :-1])
+
+
 def test_kendall_variants_and_limits():
     a, b = [1, 1, 2, 2, 3], [1, 2, 3, 4, 5]
     assert scores.kendall(b, b) == pytest.approx(1)

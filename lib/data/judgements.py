@@ -1,6 +1,5 @@
 """Captions that people have rated, or that the world rates in their stead."""
 
-import functools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -94,6 +93,15 @@ def rows_by_image(judged: Dataset) -> list[np.ndarray]:
     return np.split(order, np.cumsum(np.bincount(image_of))[:-1])
 
 
+def drawn_captions(judged: Dataset, n_bootstrap: int = 1000, seed: int = 0) -> np.ndarray:
+    """How often each of m judged captions is in each resample of the images: (n_bootstrap, m).
+
+    Raises: ValueError as `bootstrap.counts`.
+    """
+    images, image_of = np.unique(judged["image_id"][:], return_inverse=True)
+    return bootstrap.counts(len(images), n_bootstrap, seed)[:, image_of]
+
+
 def resampled_agreement(
     score: Mapping[object, np.ndarray], judged: Dataset, n_bootstrap: int = 1000, seed: int = 0
 ) -> dict[object, bootstrap.Resampled]:
@@ -101,14 +109,14 @@ def resampled_agreement(
 
     The images are drawn, with all their captions and ratings: see `bootstrap.resampled`.
     """
-    rows_of, ratings = rows_by_image(judged), np.array(judged["ratings"][:])
-
-    def agreement(each: np.ndarray, images: np.ndarray) -> float:
-        rows = np.concatenate([rows_of[image] for image in images])
-        return scores.agreement(each[rows], ratings[rows])
-
-    statistics = {key: functools.partial(agreement, each) for key, each in score.items()}
-    return bootstrap.resampled(statistics, len(rows_of), n_bootstrap, seed)
+    ratings = np.array(judged["ratings"][:])
+    raters = ratings.shape[1]
+    drawn = np.repeat(drawn_captions(judged, n_bootstrap, seed), raters, axis=1)
+    found = {}
+    for key, each in score.items():
+        draws = scores.kendall_of_counts(np.repeat(each, raters), ratings.ravel(), drawn)
+        found[key] = bootstrap.Resampled(scores.agreement(each, ratings), 100 * draws)
+    return found
 
 
 def _judged(folder: Path, key: str, entry: dict, raters: int) -> Iterator[dict]:

@@ -149,7 +149,19 @@ def length_of_mean(rows, n_bootstrap: int = 1000, seed: int = 0) -> Estimate:
     Coverage is at least 90 % for lengths from 0.02 to 1 (`tests/test_bootstrap.py` simulates it),
     where the plain percentile interval of the length has 0 % at 0.02.
 
-    A resample is a weighted mean here, so all of them are one matrix product.
+    Raises: ValueError for fewer than 2 items or 100 resamples, or rows that are no finite matrix.
+    """
+    length = resampled_length(rows, n_bootstrap, seed)
+    noise = validation.array(rows).astype(np.float64).var(axis=0, ddof=1).sum() / len(rows)
+    squared = _estimate(length.value**2 - noise, length.draws**2 - 2 * noise)
+    return Estimate(*(math.sqrt(max(0.0, x)) for x in (squared.value, squared.low, squared.high)))
+
+
+def resampled_length(rows, n_bootstrap: int = 1000, seed: int = 0) -> Resampled:
+    """Length of the mean of vectors (n, d), and of that of each resample.
+
+    The same numbers as `resampled` of it gives; a mean of resampled rows is a weighted mean, so
+    that all of them are one matrix product.
 
     Raises: ValueError for fewer than 2 items or 100 resamples, or rows that are no finite matrix.
     """
@@ -157,15 +169,19 @@ def length_of_mean(rows, n_bootstrap: int = 1000, seed: int = 0) -> Estimate:
     if rows.ndim != 2 or not np.isfinite(rows).all():
         raise ValueError(f"rows must be a matrix of finite numbers; its shape is {rows.shape}.")
     n = len(rows)
+    blocks = (_counted(block) / n for block in _resamples(n, n_bootstrap, seed))
+    draws = np.concatenate([np.linalg.norm(weights @ rows, axis=1) for weights in blocks])
+    return Resampled(float(np.linalg.norm(rows.mean(0))), draws)
 
-    def squares(block: np.ndarray) -> np.ndarray:
-        weights = np.stack([np.bincount(i, minlength=n) for i in block]) / n
-        return ((weights @ rows) ** 2).sum(1)
 
-    draws = np.concatenate([squares(block) for block in _resamples(n, n_bootstrap, seed)])
-    noise = rows.var(axis=0, ddof=1).sum() / n
-    squared = _estimate((rows.mean(0) ** 2).sum() - noise, draws - 2 * noise)
-    return Estimate(*(math.sqrt(max(0.0, x)) for x in (squared.value, squared.low, squared.high)))
+def counts(n: int, n_bootstrap: int = 1000, seed: int = 0) -> np.ndarray:
+    """How often each of n items is in each resample: (n_bootstrap, n).
+
+    For statistics that can be computed from them on all resamples at once.
+
+    Raises: ValueError for fewer than 2 items or 100 resamples.
+    """
+    return np.concatenate([_counted(block) for block in _resamples(n, n_bootstrap, seed)])
 
 
 def mean_over_sets(
@@ -301,6 +317,12 @@ def _blocks(n: int, n_bootstrap: int, rng: np.random.Generator) -> Iterator[np.n
     rows = max(1, BLOCK // n)
     for first in range(0, n_bootstrap, rows):
         yield rng.integers(0, n, (min(rows, n_bootstrap - first), n))
+
+
+def _counted(block: np.ndarray) -> np.ndarray:
+    """How often each item is in each row of a block (rows, n) of indices."""
+    n = block.shape[1]
+    return np.stack([np.bincount(i, minlength=n) for i in block])
 
 
 def _means_of_resamples(items: np.ndarray, n_bootstrap: int, seed: int) -> np.ndarray:

@@ -37,11 +37,6 @@ def centroid_distance(x, y) -> float:
     return float(np.linalg.norm(centroid_gap(x, y)))
 
 
-def distance_of_rows(x, y, i) -> float:
-    """`centroid_distance` of the pairs that the indices i name, for `bootstrap.resampled`."""
-    return centroid_distance(x[i], y[i])
-
-
 def centroid_distance_interval(x, y, n_bootstrap: int = 1000, seed: int = 0) -> bootstrap.Estimate:
     """Centroid distance of pairs (n, d each), and its interval by bootstrap over the pairs.
 
@@ -50,9 +45,19 @@ def centroid_distance_interval(x, y, n_bootstrap: int = 1000, seed: int = 0) -> 
 
     Raises: ValueError for fewer than 2 pairs or 100 resamples.
     """
-    x, y = validation.pairs(x, y)
-    apart = validation.unit(x).astype(np.float64) - validation.unit(y)
-    return bootstrap.length_of_mean(apart, n_bootstrap, seed)
+    return bootstrap.length_of_mean(_apart(x, y), n_bootstrap, seed)
+
+
+def resampled_centroid_distance(
+    x, y, n_bootstrap: int = 1000, seed: int = 0
+) -> bootstrap.Resampled:
+    """`centroid_distance` of pairs (n, d each), and on each resample of them.
+
+    For differences: `paired_difference` of two on the same pairs.
+
+    Raises: ValueError for fewer than 2 pairs or 100 resamples.
+    """
+    return bootstrap.resampled_length(_apart(x, y), n_bootstrap, seed)
 
 
 def minimum_cosine_distance(x, y, pairs: str = "all") -> float:
@@ -132,8 +137,9 @@ def linear_separability(x, y, seed: int = 0) -> float:
     # smallest solution where n < d, as its default does, in less than half the time.
     gram, moment = 0, 0
     for block, label in _blocks(fit):
-        gram += (block - centre).T @ (block - centre)
-        moment += (block - centre).T @ (label - label_centre)
+        block = block - centre
+        gram += block.T @ block
+        moment += block.T @ (label - label_centre)
     small = len(gram) * np.finfo(np.float64).eps
     weights = lstsq(gram, moment, cond=small, lapack_driver="gelsy", check_finite=False)[0]
     error = [(block - centre) @ weights + label_centre - label for block, label in _blocks(test)]
@@ -361,6 +367,12 @@ def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         total[0] += block.sum(0, dtype=np.float64)
         total[1] += np.einsum("ij,ij->j", block, block, dtype=np.float64)
     return total[0] / len(x), total[1] / len(x)
+
+
+def _apart(x, y) -> np.ndarray:
+    """Image minus text of each pair (n, d), in float64; its mean is the gap vector."""
+    x, y = validation.pairs(x, y)
+    return validation.unit(x).astype(np.float64) - validation.unit(y)
 
 
 def _paired_cosine(x, y) -> np.ndarray:

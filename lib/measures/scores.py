@@ -107,6 +107,38 @@ def kendall(a, b, variant: str = "b") -> float:
     return float(kendalltau(a, b, variant=variant).statistic)
 
 
+def kendall_of_counts(a, b, counts) -> np.ndarray:
+    """Kendall's tau-b (draws,) of lists (n,) with item i counts[draw, i] times in them.
+
+    `kendall` of the repeated items, for all resamples of a bootstrap at once (`bootstrap.counts`).
+    nan where one list is constant. Memory grows with draws * n, time also with the number of
+    different values in b.
+
+    Raises: ValueError for lists that do not match, or fewer than two items.
+    """
+    a, b = validation.numbers(a, "a", minimum=2), validation.numbers(b, "b", minimum=2)
+    if len(a) != len(b) or np.shape(counts)[-1] != len(a):
+        raise ValueError(
+            f"a, b and the rows of counts must be of one length; they have {len(a)}, {len(b)} and "
+            f"{np.shape(counts)[-1]} items."
+        )
+    order = np.argsort(a)
+    counts, b = np.asarray(counts, np.float64)[:, order], b[order]
+    _, first, group = np.unique(a[order], return_index=True, return_inverse=True)
+    total, concordant = counts.sum(1), np.zeros(len(counts))
+    tied_a, tied_b = (np.add.reduceat(counts, first, axis=1) ** 2).sum(1), np.zeros(len(counts))
+    for value in np.unique(b):
+        here = counts * (b == value)
+        tied_b += here.sum(1) ** 2
+        # Items with this value, and with a smaller a than each item has.
+        below = (np.cumsum(here, axis=1) - here)[:, first][:, group]
+        concordant += (counts * below * np.sign(b - value)).sum(1)
+    untied = (total**2 - tied_a) * (total**2 - tied_b)
+    return np.divide(
+        2 * concordant, np.sqrt(untied), out=np.full(len(counts), np.nan), where=untied > 0
+    )
+
+
 def agreement(score, ratings, variant: str = "b") -> float:
     """100 tau of scores (n,) with every single rating in ratings (n, raters).
 
