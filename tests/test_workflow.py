@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import random
+import re
 import signal
 import time
 from pathlib import Path
@@ -304,8 +305,10 @@ def test_an_interrupted_run_is_taken_up_again(project, how, times):
     project.notebook("a/two", wait.format(60), TWO)
     process = project.start()
     pid_file = project.root / "notebooks/a/pid"
-    done = project.root / ".cache/done/mini"
-    _until(lambda: pid_file.exists() and list(done.glob("b/three.*")))
+    log = project.root / ".cache/logs/mini/snakemake.log"
+    # The other step has ended, and Snakemake knows: it removes what a step wrote that it stops.
+    ended = re.compile(r"Finished jobid: \d+ \(Rule: notebook\)")
+    _until(lambda: pid_file.exists() and ended.search(log.read_text()))
     for _ in range(times):
         process.send_signal(how)
         time.sleep(0.2)  # the second one arrives while it is stopping
@@ -403,8 +406,7 @@ def test_progress_counts_estimates_and_sums_up(tmp_path, monkeypatch, capsys):
     assert "about 3 min left" in lines[0]  # two steps, each like the first: 200 s
     shown.emit(record("job_info", jobid=2, rule_name="notebook", wildcards={"item": "i0t/b"}))
     clock.now += 50
-    files.write_text(stamps["i0t/b"], "{}")
-    files.write_text(freshness.benchmark(stamps["i0t/b"]), "s\tx\n50.2\t1\n")
+    files.write_json(stamps["i0t/b"], {"seconds": 50.2, "files": {}})
     shown.emit(record("job_finished", job_id=2))
     assert "50 s  done  (about 75 s left)" in capsys.readouterr().out
     table = progress.summary(stamps, list(stamps), {"i0t/b": "2 x"})

@@ -20,7 +20,10 @@ PACKAGES = ("lib", "mini", "workflow", "docs")
 PAPERS = paths.ROOT / "lib" / "claims" / "papers"
 # Files of the user's own that a notebook shows more with, by the module that reads them.
 OWN_DATA = {
-    "lib.data.published": ("features_*.npy", "mind_the_gap/features_*.npy"),
+    "lib.data.published": (
+        *("features_*.npy", "mind_the_gap/features_*.npy"),
+        *("coco_captions/captions_val2017.json", "cifar10_clip/*.npz"),
+    ),
     "lib.data.judgements": ("flickr8k/*.json",),
 }
 
@@ -177,28 +180,28 @@ def report_stamp(which: profiles.Profile) -> Path:
     return paths.CACHE / "done" / which.name / f"report.{digest}"
 
 
-def benchmark(stamp_file: Path) -> Path:
-    """Where Snakemake notes how long the step took."""
-    return stamp_file.with_name(f"{stamp_file.name}.tsv")
-
-
 def seconds(stamp_file: Path) -> float | None:
     """How long a step took: this one, or an earlier version of it; None if none was ever run."""
     item = stamp_file.name.rpartition(".")[0]
-    known = [benchmark(stamp_file), *stamp_file.parent.glob(f"{item}.*.tsv")]
-    for file in known:
-        if file.is_file():
-            return float(file.read_text().splitlines()[1].split("\t")[0])
+    for file in (stamp_file, *stamp_file.parent.glob(f"{item}.*")):
+        if found := _stamped(file).get("seconds"):
+            return found
     return None
+
+
+def _stamped(stamp_file: Path) -> dict:
+    """What a stamp says: how many seconds its step took, and the SHA-256 of the files it wrote."""
+    try:
+        found = json.loads(stamp_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def is_whole(stamp_file: Path, made: Iterable[Path]) -> bool:
     """Whether a stamp is there and the files are still what its step wrote."""
-    try:
-        wrote = json.loads(stamp_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return wrote == {file.name: _hash(file) for file in made if file.is_file()}
+    there = {file.name: _hash(file) for file in made if file.is_file()}
+    return _stamped(stamp_file).get("files") == there
 
 
 def missing(which: profiles.Profile, items: Iterable[str], force: bool = False) -> list[str]:

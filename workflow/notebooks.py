@@ -1,7 +1,7 @@
 """Run a notebook as a reader would, in its own folder, and clean what it leaves behind.
 
 `python -m workflow.notebooks ITEM --profile NAME --stamp FILE` is a step of the workflow: it runs
-the notebook and then writes the stamp, which says what the step wrote.
+the notebook and then writes the stamp, which says what the step wrote and how long it took.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from contextlib import contextmanager
 from functools import cache
@@ -20,6 +21,7 @@ from pathlib import Path
 from lib import files, paths, suggestions
 
 TAG, INJECTED = "parameters", "injected-parameters"
+EVIDENCE = "evidence"  # the tag of the line below the title, which the record writes
 OUTPUTS_OF = "outputs_of"  # in a notebook's metadata: the digest of the code that gave its outputs
 
 
@@ -31,7 +33,10 @@ class Failed(RuntimeError):
 
 
 def cells(notebook: Path) -> list[list]:
-    """The source of a notebook, cell by cell: kind, text and tags, without any output."""
+    """The source of a notebook, cell by cell: kind, text and tags, without outputs.
+
+    Without the line on its evidence either, which follows from its results.
+    """
     return _cells(notebook, notebook.stat().st_mtime_ns)
 
 
@@ -40,6 +45,7 @@ def _cells(notebook: Path, _changed: int) -> list[list]:
     return [
         [cell["cell_type"], "".join(cell["source"]), cell["metadata"].get("tags", [])]
         for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        if EVIDENCE not in cell["metadata"].get("tags", [])
     ]
 
 
@@ -198,12 +204,13 @@ def write_back(notebook: Path, copy: Path) -> bool:
     import nbformat
 
     executed = nbformat.read(copy, as_version=4)
-    ran = [cell for cell in executed.cells if INJECTED not in cell.metadata.get("tags", [])]
+    ran = [cell for cell in executed.cells if not _tags(cell) & {INJECTED, EVIDENCE}]
     original = nbformat.read(notebook, as_version=4)
-    if [cell.source for cell in ran] != [cell.source for cell in original.cells]:
+    own = [cell for cell in original.cells if EVIDENCE not in _tags(cell)]
+    if [cell.source for cell in ran] != [cell.source for cell in own]:
         return False
     count = 0
-    for cell, with_outputs in zip(original.cells, ran, strict=True):
+    for cell, with_outputs in zip(own, ran, strict=True):
         cell.metadata = {k: v for k, v in cell.metadata.items() if k in ("tags", "slideshow")}
         if cell.cell_type == "code":
             count += bool(cell.source.strip())
@@ -215,6 +222,25 @@ def write_back(notebook: Path, copy: Path) -> bool:
         OUTPUTS_OF: code_digest(notebook),
     }
     text = nbformat.writes(original).rstrip("\n") + "\n"
+    if text == notebook.read_text(encoding="utf-8"):
+        return False
+    files.write_text(notebook, text)
+    return True
+
+
+def _tags(cell) -> set[str]:
+    return set(cell.metadata.get("tags", []))
+
+
+def write_evidence(notebook: Path, line: str) -> bool:
+    """Put a line on a notebook's evidence below its title; returns whether the file changed."""
+    import nbformat
+
+    content = nbformat.read(notebook, as_version=4)
+    others = [cell for cell in content.cells if EVIDENCE not in _tags(cell)]
+    said = nbformat.v4.new_markdown_cell(line, id=EVIDENCE, metadata={"tags": [EVIDENCE]})
+    content.cells = [others[0], said, *others[1:]]
+    text = nbformat.writes(content).rstrip("\n") + "\n"
     if text == notebook.read_text(encoding="utf-8"):
         return False
     files.write_text(notebook, text)
@@ -281,13 +307,14 @@ def step(profile_name: str, item: str, stamp: Path) -> None:
 
     Raises: Failed, ValueError.
     """
-    copy = executed(profile_name, stamp)
+    copy, began = executed(profile_name, stamp), time.monotonic()
     run_notebook(paths.NOTEBOOKS / f"{item}.ipynb", copy, {"profile": profile_name})
     made = figures(profile_name, item)
     for file in made:
         if not file.is_file():
             raise Failed(f"The notebook ran, but did not save {item}{file.suffix} (findings.save).")
-    files.write_json(stamp, {file.name: files.sha256(file.read_bytes()) for file in made})
+    wrote = {file.name: files.sha256(file.read_bytes()) for file in made}
+    files.write_json(stamp, {"seconds": round(time.monotonic() - began, 1), "files": wrote})
 
 
 def main(arguments: list[str] | None = None) -> int:

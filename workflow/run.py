@@ -99,7 +99,7 @@ def _snakemake(
     command = [
         *(sys.executable, "-m", "snakemake", *targets, "--cores", str(jobs), "--keep-going"),
         *("--snakefile", paths.ROOT / "workflow" / "Snakefile"),
-        *("--directory", paths.CACHE / "snakemake", "--nolock", "--rerun-incomplete"),
+        *("--directory", paths.CACHE / "snakemake", "--nolock", "--ignore-incomplete"),
         *("--rerun-triggers", "mtime", "--scheduler", "greedy"),
         *("--config", f"profile={which.name}", f"items={' '.join(items)}", "runner=1"),
     ]
