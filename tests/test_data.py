@@ -27,7 +27,14 @@ from lib.data.judgements import (
 )
 from lib.data.labelled import class_prompts, load_labelled, load_test_images, same_images
 from lib.data.pairs import load_pairs
-from lib.data.published import PUBLISHED, data_of, pairs_by_model, published_embeddings
+from lib.data.published import (
+    CIFAR10,
+    PUBLISHED,
+    data_of,
+    pairs_by_model,
+    published_cifar10,
+    published_embeddings,
+)
 from lib.data.sources import LABELLED, PAIRS, splits
 from lib.encoders.download import NotAvailable
 from lib.encoders.embeddings import Embeddings
@@ -370,6 +377,67 @@ def test_world_has_the_common_columns():
     assert {"caption", "references", "ratings", "rating"} <= set(judged.column_names)
 
 
+# --- published captions -------------------------------------------------------------------------
+
+IN_TURN = """{"info": {"year": 2017}, "annotations": [
+  {"image_id": 9, "id": 1, "caption": "A red barn. "},
+  {"image_id": 2, "id": 2, "caption": "A dog."},
+  {"image_id": 9, "id": 3, "caption": "A café by a barn"},
+  {"image_id": 5, "id": 4, "caption": "Two\\nboats"},
+  {"image_id": 2, "id": 5, "caption": "\\n A dog on grass."},
+  {"image_id": 9, "id": 6, "caption": "A red barn. "}
+]}"""
+
+
+@pytest.fixture
+def coco_captions(hub_cache, tmp_path, monkeypatch):
+    """A folder with a stand-in for captions_val2017.json, whose hash is the one asked for."""
+    file = tmp_path / "own" / "coco_captions" / "captions_val2017.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(IN_TURN, encoding="utf-8")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    monkeypatch.setattr(published_files, "CAPTIONS", digest)
+    monkeypatch.setenv("MODALITY_GAP_DATA", str(tmp_path / "own"))
+    return file
+
+
+def test_published_captions_are_grouped_by_image(coco_captions, monkeypatch):
+    """Images by their first caption, captions of an image in the order of the file."""
+    expected = [
+        ["A red barn.", "A café by a barn", "A red barn."],
+        ["A dog.", "A dog on grass."],
+        ["Two\nboats"],
+    ]
+    for folder in (coco_captions.parent.parent, coco_captions.parent):
+        monkeypatch.setenv("MODALITY_GAP_DATA", str(folder))
+        assert published_files.published_captions() == expected
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_published_captions_of_the_first_images(coco_captions, n):
+    """All captions of the first n images, those that come after other images' included."""
+    assert published_files.published_captions(n) == published_files.published_captions()[:n]
+    assert len(published_files.published_captions(n)) == min(n, 3)
+    assert len(published_files.published_captions(n)[0]) == 3
+
+
+def test_changed_captions_are_refused(coco_captions):
+    coco_captions.write_text(IN_TURN.replace("dog", "cat"), encoding="utf-8")
+    with pytest.raises(NotAvailable, match=r"captions_val2017\.json is not the published file"):
+        published_files.published_captions()
+
+
+def test_published_captions_offline(hub_cache):
+    with pytest.raises(NotAvailable, match=r"captions_val2017\.json is not here and HF_HUB"):
+        published_files.published_captions()
+
+
+def test_the_hash_of_the_captions_is_the_published_one():
+    """Known by heart from COCO; a slip here would refuse the real file."""
+    assert published_files.CAPTIONS.startswith("1018a876")
+    assert len(bytes.fromhex(published_files.CAPTIONS)) == 32
+
+
 # --- published embeddings -----------------------------------------------------------------------
 
 
@@ -471,9 +539,99 @@ def test_downloaded_file_is_checked_and_kept(published, monkeypatch):
 
 def test_hashes_are_the_published_ones():
     """Known by heart from the authors' commit; a slip here would refuse the real files."""
-    assert PUBLISHED["clip"].startswith("7227280a")
+    assert PUBLISHED["clip"].startswith("7227280a") and CIFAR10.startswith("8684a368")
     assert len(PUBLISHED) == 8
-    assert {len(bytes.fromhex(value)) for value in PUBLISHED.values()} == {32}
+    assert {len(bytes.fromhex(value)) for value in (*PUBLISHED.values(), CIFAR10)} == {32}
+
+
+class Trap:
+    """Whoever unpickles it finds out."""
+
+    def __reduce__(self):
+        return pytest.fail, ("a pickled array was loaded",)
+
+
+@pytest.fixture
+def cifar10(hub_cache, tmp_path, monkeypatch):
+    """A stand-in for train_shard012.npz, whose hash is the one asked for: its arrays, and the file.
+
+    Seven images of three classes, out of order, and pickled arrays beside them.
+    """
+    rng, label = np.random.default_rng(0), np.array([2, 0, 1, 2, 1, 0, 2])
+    texts = rng.normal(size=(3, 4)).astype(np.float32)
+    arrays = {"vision_emb": rng.normal(size=(7, 4)).astype(np.float32), "text_emb": texts[label]}
+    arrays |= {"label_ids": label, "texts": texts}
+    file = tmp_path / "own" / "cifar10_clip" / "train_shard012.npz"
+    file.parent.mkdir(parents=True)
+    put_cifar10(file, arrays, monkeypatch)
+    monkeypatch.setenv("MODALITY_GAP_DATA", str(tmp_path / "own"))
+    return arrays, file
+
+
+def put_cifar10(file, arrays, monkeypatch):
+    traps = {name: np.array([Trap()], dtype=object) for name in ("fns", "label_names", "meta")}
+    np.savez_compressed(file, **traps | {k: a for k, a in arrays.items() if k != "texts"})
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    monkeypatch.setattr(published_files, "CIFAR10", digest)
+
+
+def test_published_cifar10(cifar10, monkeypatch):
+    arrays, file = cifar10
+    for folder in (file.parent.parent, file.parent):
+        monkeypatch.setenv("MODALITY_GAP_DATA", str(folder))
+        found = published_cifar10()
+        assert found.image.dtype == found.classes.dtype == np.float32
+        assert found.label.dtype == np.int64
+        np.testing.assert_array_equal(found.image, arrays["vision_emb"])
+        np.testing.assert_array_equal(found.classes, arrays["texts"])  # row k is of label k
+        np.testing.assert_array_equal(found.label, arrays["label_ids"])
+
+
+def test_trap_of_the_stand_in_is_one(cifar10):
+    """Else the test above would say nothing on the pickled arrays."""
+    with (
+        np.load(cifar10[1], allow_pickle=True) as stored,
+        pytest.raises(pytest.fail.Exception, match="pickled"),
+    ):
+        stored["fns"]
+
+
+@pytest.mark.parametrize("name", ["vision_emb", "text_emb", "label_ids"])
+def test_pickled_array_of_cifar10_is_refused(cifar10, monkeypatch, name):
+    arrays, file = cifar10
+    put_cifar10(file, arrays | {name: np.array([Trap()] * 7, dtype=object)}, monkeypatch)
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        published_cifar10()
+
+
+def test_changed_cifar10_is_refused(cifar10):
+    np.savez(cifar10[1], **cifar10[0])
+    with pytest.raises(NotAvailable, match="not the published file: its SHA-256 differs"):
+        published_cifar10()
+
+
+def test_cifar10_offline(hub_cache):
+    with pytest.raises(NotAvailable, match=r"^train_shard012.npz is not here.*holds it\.$"):
+        published_cifar10()
+
+
+def test_cifar10_is_downloaded_at_a_fixed_commit(cifar10, monkeypatch):
+    arrays, file = cifar10
+    content, asked = file.read_bytes(), []
+
+    def server(self, url, output, *args, **kwargs):
+        asked.append(url)
+        with open(getattr(output, "name", output), "wb") as target:
+            target.write(content)
+
+    monkeypatch.delenv("MODALITY_GAP_DATA")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", server)
+    for _ in range(2):
+        np.testing.assert_array_equal(published_cifar10().image, arrays["vision_emb"])
+    (url,) = asked
+    assert "/241b47dd160728646561bbad6199ce0e9389947d/" in url
+    assert url.endswith("cifar10_train_ViT-B-32_laion2b_s34b_b79k/train_shard012.npz")
 
 
 # --- embeddings ---------------------------------------------------------------------------------
