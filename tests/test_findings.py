@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from lib import files, paths, profiles
-from lib.claims import findings, papers
+from lib.claims import findings, papers, verdicts
 from lib.claims.findings import Finding
 from lib.measures.bootstrap import Estimate
 
@@ -83,7 +83,7 @@ def test_numbers_are_kept_with_six_digits():
     json.dumps(kept, allow_nan=False)
     assert list(kept) == [
         *("claim", "measured", "verdict", "rule", "model", "data", "aspect"),
-        *("reason", "note", "amended", "interval"),
+        *("reason", "note", "amended", "fragile", "seeds", "interval"),
     ]
 
 
@@ -223,3 +223,31 @@ def test_published_embeddings_are_told_by_their_name():
     assert findings.is_published({"model": "published CLIP"})
     assert not findings.is_published({"model": "mini-clip"})
     assert not findings.is_published({"model": "toy"})
+
+
+# How sure a verdict is ----------------------------------------------------------------------------
+
+
+def test_other_seeds_and_processors_make_a_verdict_fragile(figures, figure):
+    near = [verdicts.above("near", Estimate(0.5, 0.05, 1.0))]
+    first = findings.judged("i0t-3", "r", near, seeds={"seed 1": "inconclusive"})
+    assert first.turned_by() == (
+        "moved by a tenth of its interval's width, near would make it inconclusive; "
+        "seed 1 is inconclusive"
+    )
+    assert "Fragile: moved" in findings.shown([first]).to_html()
+    apart = finding(claim="i0t-4", model="mini-clip-seed1")
+    known = finding(claim="i0t-13", verdict="inconclusive")
+    found = [first, finding(claim="i0t-4", verdict="reproduced"), apart, known]
+    findings.save(ITEM, "mini", figure, TABLE, found)
+    said = {(f["claim"], f["model"]): f["fragile"] for f in findings.made("mini", [ITEM])}
+    assert said["i0t-3", "mini-clip"].endswith("seed 1 is inconclusive")
+    assert said["i0t-4", "mini-clip"] == "mini-clip-seed1 is inconclusive"
+    assert said["i0t-4", "mini-clip-seed1"] == ""
+    assert said["i0t-13", "mini-clip"] == "on an AMD EPYC it was not reproduced"
+
+
+def test_kinds_of_evidence_are_told_by_the_model(figures, figure):
+    found = [finding(model=model) for model in ("", "published CLIP", "toy: a circle")]
+    findings.save(ITEM, "mini", figure, TABLE, found)
+    assert [f["kind"] for f in findings.made("mini", [ITEM])] == ["mini", "real", "toy"]

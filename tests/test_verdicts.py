@@ -162,28 +162,37 @@ def test_a_claim_has_one_verdict(each, expected):
     assert expected in verdicts.OUTCOMES
 
 
-def test_the_main_model_is_told_by_its_name_alone():
-    """Data and aspect play no part, and nor does a name that begins alike."""
-    columns = ["claim", "paper", "model", "data", "aspect", "verdict"]
+def test_a_claim_is_counted_by_kind_of_evidence():
+    columns = ["claim", "paper", "kind", "verdict"]
     found = pd.DataFrame(
         [
-            ("i0t-1", "i0t", "mini-clip", "heldout", "shape", "reproduced"),
-            ("i0t-1", "i0t", "mini-clip", "", "", "reproduced"),
-            ("i0t-1", "i0t", "mini-clip-seed1", "", "", "not reproduced"),
-            ("i0t-2", "i0t", "published CLIP", "", "", "inconclusive"),
-            ("i0t-2", "i0t", "toy", "", "", "inconclusive"),
-            ("i0t-3", "i0t", "mini-clip", "", "a", "not testable here"),
-            ("i0t-3", "i0t", "toy", "", "", "reproduced"),
-            ("i0t-4", "i0t", "", "", "", "planned"),
+            ("i0t-1", "i0t", "mini", "reproduced"),
+            ("i0t-1", "i0t", "mini", "not reproduced"),
+            ("i0t-1", "i0t", "real", "reproduced"),
+            ("i0t-2", "i0t", "real", "inconclusive"),
+            ("i0t-2", "i0t", "real", "not testable here"),
+            ("i0t-3", "i0t", "mini", "not testable here"),
+            ("i0t-3", "i0t", "toy", "reproduced"),
+            ("i0t-4", "i0t", "", "planned"),
         ],
         columns=columns,
     )
-    each = verdicts.by_claim(found, "mini-clip")
+    each = verdicts.by_kind(found)
     assert list(each.index) == ["i0t-1", "i0t-2", "i0t-3", "i0t-4"] and set(each.paper) == {"i0t"}
-    assert list(each["all"]) == ["mixed", "inconclusive", "reproduced", "planned"]
-    assert list(each.main) == ["reproduced", "inconclusive", "not testable here", "planned"]
-    counts = verdicts.counts(each["all"])
-    assert list(counts) == list(verdicts.OUTCOMES) and sum(counts.values()) == 4
-    assert verdicts.counts_in_words(each["all"]) == (
-        "of 4 claims, 1 are reproduced, 1 inconclusive, 1 mixed, 1 planned"
+    assert list(each.real) == ["reproduced", "inconclusive", "", ""]
+    assert list(each.mini) == ["mixed", "", "not testable here", ""]
+    assert list(each.toy) == ["", "", "reproduced", ""]
+    assert verdicts.in_numbers(each.mini) == "1 mixed, 1 not testable here"
+    assert sum(verdicts.counts(each.real).values()) == 2
+
+
+def test_a_verdict_is_fragile_where_a_tenth_of_an_interval_turns_it():
+    near = verdicts.above("near", Estimate(0.5, 0.05, 1.0))  # a tenth of 0.95 is more than 0.05
+    far = verdicts.above("far", Estimate(0.5, 0.2, 1.0))
+    assert verdicts.judge([near, far]) == "reproduced"
+    assert verdicts.fragile([near, far]) == (
+        "moved by a tenth of its interval's width, near would make it inconclusive"
     )
+    assert verdicts.fragile([far]) == ""
+    # Of a verdict that rests on another condition, no interval decides.
+    assert verdicts.fragile([near], besides=[(False, True)]) == ""

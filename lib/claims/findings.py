@@ -3,8 +3,8 @@
 import json
 import math
 import platform
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from importlib import metadata
 
 import pandas as pd
@@ -17,6 +17,9 @@ from lib.measures.bootstrap import Estimate
 
 LIBRARIES = ("torch", "open_clip_torch", "transformers", "datasets", "numpy", "scipy")
 PUBLISHED = "published"  # how the names of models begin whose embeddings others have published
+# Verdicts that another processor gave: (claim, model) -> verdict and processor.
+ELSEWHERE = {("i0t-13", "mini-clip"): ("not reproduced", "an AMD EPYC")}
+TOY = "toy"  # and those of computations without a trained model
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,10 @@ class Finding:
         note: anything that a reader has to know, e.g. where paper and code differ.
         amended: of a rule that was changed after results were known: the date, the old rule and
             the old verdict.
+        fragile: how little would turn the verdict (`verdicts.fragile`); empty where that was not
+            looked at, or found nothing.
+        seeds: verdicts by the same rule on the other training seeds, by name ("seed 1"); empty
+            where there are none.
 
     Raises: ValueError if one of these is not so.
     """
@@ -51,13 +58,15 @@ class Finding:
     reason: str = ""
     note: str = ""
     amended: str = ""
+    fragile: str = ""
+    seeds: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         papers.claim(self.claim)
-        if self.verdict not in VERDICTS:
-            raise ValueError(
-                f"{self.claim}: {suggestions.unknown('verdict', self.verdict, VERDICTS)}"
-            )
+        for verdict in (self.verdict, *self.seeds.values()):
+            if verdict not in VERDICTS:
+                said = suggestions.unknown("verdict", verdict, VERDICTS)
+                raise ValueError(f"{self.claim}: {said}")
         if not self.rule:
             raise ValueError(f"{self.claim}: a finding needs the rule behind its verdict.")
         if self.verdict == UNTESTABLE and not self.reason:
@@ -75,10 +84,16 @@ class Finding:
 
     def as_json(self) -> dict:
         """Plain values; numbers with six digits: more would differ between machines."""
-        content = {field.name: getattr(self, field.name) for field in fields(self)}
+        content = {each.name: getattr(self, each.name) for each in fields(self)}
+        content |= {"fragile": self.turned_by(), "seeds": dict(self.seeds)}
         numbers = [float(f"{float(number):.6g}") for number in self._numbers()]
         measured = numbers[0] if numbers else self.measured
         return content | {"measured": measured, "interval": numbers[1:] or None}
+
+    def turned_by(self) -> str:
+        """Why the verdict is fragile, other training seeds included; empty if nothing says so."""
+        others = [f"{seed} is {v}" for seed, v in self.seeds.items() if v != self.verdict]
+        return "; ".join(filter(None, [self.fragile, *others]))
 
 
 def untestable(claim: str, rule: str, reason: str, **more: str) -> Finding:
@@ -92,18 +107,28 @@ def judged(
     comparisons: Sequence[verdicts.Comparison],
     what: str = "",
     spec: str = ".3f",
-    **more: str,
+    measured: Estimate | float | str | None = None,
+    besides: Sequence[tuple[bool, bool]] = (),
+    **more,
 ) -> Finding:
     """The finding of a rule that all of these comparisons have to fulfil (`verdicts.judge`).
 
-    The comparisons are its `measured` in words, after `what` (e.g. "top-1 in points"): one by one
-    up to eight, and in short where there are more. `spec` is the format of their numbers, `more`
-    goes to `Finding`.
+    Args:
+        measured: what was found; by default the comparisons in words, after `what` (e.g. "top-1 in
+            points") and with their numbers in the format `spec`: one by one up to eight, and in
+            short where there are more.
+        besides: further conditions, as for `verdicts.judge`.
+        more: what else a `Finding` takes.
     """
-    say = verdicts.in_words if len(comparisons) <= 8 else verdicts.in_short
-    measured = f"{what}: " * bool(what) + say(comparisons, spec)
-    amended = verdicts.amended(comparisons)
-    return Finding(claim, measured, verdicts.judge(comparisons), rule, amended=amended, **more)
+    if measured is None:
+        say = verdicts.in_words if len(comparisons) <= 8 else verdicts.in_short
+        measured = f"{what}: " * bool(what) + say(comparisons, spec)
+    verdict = verdicts.judge(comparisons, besides=besides)
+    more = {
+        "amended": verdicts.amended(comparisons, besides),
+        "fragile": verdicts.fragile(comparisons, besides),
+    } | more
+    return Finding(claim, measured, verdict, rule, **more)
 
 
 def shown(found: Sequence[Finding], spec: str = ".3f") -> pd.DataFrame:
@@ -114,11 +139,16 @@ def shown(found: Sequence[Finding], spec: str = ".3f") -> pd.DataFrame:
             "on": ", ".join(filter(None, [f.model, f.data, f.aspect])),
             "measured": format(f.measured, spec) if f._numbers() else f.measured or "",
             "verdict": f.verdict,
-            "note": " ".join(filter(None, [f.reason, f.note, f.amended])),
+            "note": " ".join(filter(None, [f.reason, f.note, f.amended, warning(f.turned_by())])),
         }
         for f in found
     ]
     return pd.DataFrame(rows).style.hide().set_properties(**{"text-align": "left"})
+
+
+def warning(why: str) -> str:
+    """A fragile verdict's warning as a sentence; empty where there is no reason for one."""
+    return f"Fragile: {why}." if why else ""
 
 
 def versions() -> dict[str, str]:
@@ -179,17 +209,41 @@ def saved(profile_name: str, item: str) -> dict:
 
 
 def made(profile_name: str, items: Iterable[str]) -> list[dict]:
-    """The findings of these items as they were saved, each with its item."""
-    return [
-        {"item": item, **finding}
+    """The findings of these items as they were saved, each with its item and kind of evidence."""
+    usual = profiles.load(profile_name).evidence
+    found = [
+        {"item": item, **finding, "kind": _kind(finding, usual)}
         for item in items
         for finding in saved(profile_name, item).get("findings", [])
     ]
+    return [finding | {"fragile": _fragile(finding, found)} for finding in found]
+
+
+def _fragile(finding: dict, found: list[dict]) -> str:
+    """Why a verdict is fragile: what its notebook says, other seeds' findings, other processors."""
+    reasons = [finding["fragile"]]
+    same = ("item", "claim", "data", "aspect")
+    for other in found:
+        of_seed = other["model"].startswith(f"{finding['model']}-seed")
+        alike = of_seed and all(other[key] == finding[key] for key in same)
+        if alike and other["verdict"] != finding["verdict"]:
+            reasons.append(f"{other['model']} is {other['verdict']}")
+    verdict, processor = ELSEWHERE.get((finding["claim"], finding["model"]), ("", ""))
+    if verdict and verdict != finding["verdict"]:
+        reasons.append(f"on {processor} it was {verdict}")
+    return "; ".join(filter(None, reasons))
+
+
+def _kind(finding: dict, usual: str) -> str:
+    if finding["model"].startswith(TOY):
+        return "toy"
+    return "real" if is_published(finding) else usual
 
 
 COLUMNS = [
     *("claim", "paper", "number", "text", "where", "paper_value", "item", "model", "data"),
     *("aspect", "measured", "low", "high", "verdict", "rule", "reason", "note", "amended"),
+    *("fragile", "seeds", "kind", "since"),
 ]
 
 

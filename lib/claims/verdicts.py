@@ -7,7 +7,7 @@ their number; that all of them hold needs none.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -15,6 +15,7 @@ from lib.measures.bootstrap import Estimate, simultaneous
 
 UNTESTABLE = "not testable here"
 VERDICTS = ("reproduced", "not reproduced", "inconclusive", UNTESTABLE)
+NUDGE = 0.1  # of an interval's width: see `fragile`
 PLANNED, MIXED = "planned", "mixed"  # of a claim: no notebook has tested it; its findings disagree
 
 
@@ -103,6 +104,22 @@ def judge(
     )
 
 
+def fragile(comparisons: Sequence[Comparison], besides: Sequence[tuple[bool, bool]] = ()) -> str:
+    """Why the verdict of `judge` could turn: one interval moved by a tenth of its width is enough.
+
+    Another processor or library moves a number by less. Empty where no single move turns it.
+    """
+    now, turned = judge(comparisons, besides=besides), {}
+    for k, c in enumerate(comparisons):
+        for share in (-NUDGE, NUDGE):
+            margin = _moved(c.margin, share * (c.margin.high - c.margin.low))
+            others = [*comparisons[:k], replace(c, margin=margin), *comparisons[k + 1 :]]
+            if (then := judge(others, besides=besides)) != now:
+                turned[c.name] = then
+    said = "; ".join(f"{name} would make it {then}" for name, then in turned.items())
+    return f"moved by a tenth of its interval's width, {said}" if said else ""
+
+
 def amended(
     comparisons: Sequence[Comparison], besides: Sequence[tuple[bool, bool]] = (), before: str = ""
 ) -> str:
@@ -151,15 +168,11 @@ def in_short(comparisons: Sequence[Comparison], spec: str = ".3f") -> str:
 
 # From findings to claims --------------------------------------------------------------------------
 
+KINDS = {"real": "real models", "mini": "small models", "toy": "toys"}  # of evidence
 OUTCOMES = (*VERDICTS[:3], MIXED, UNTESTABLE, PLANNED)
 RULE = (
-    "A claim counts as reproduced, as not reproduced or as inconclusive if every finding on it "
-    "that could be tested says so, and as mixed where they disagree. It is not testable here if no "
-    "finding on it could be tested, and planned if there is none."
-)
-MAIN_RULE = (
-    "The same, from the findings on the profile's main model alone; for a claim that has none "
-    "of these, from all findings on it."
+    "For each kind of evidence, a claim counts as reproduced, as not reproduced or as inconclusive "
+    "if every finding on it that could be tested says so, and as mixed where they disagree."
 )
 
 
@@ -173,27 +186,25 @@ def outcome(each: Sequence[str]) -> str:
     return UNTESTABLE if UNTESTABLE in each else PLANNED
 
 
-def by_claim(found: pd.DataFrame, main_model: str) -> pd.DataFrame:
-    """One row per claim: its paper, `all` by `RULE` and `main` by `MAIN_RULE`.
+def by_kind(found: pd.DataFrame) -> pd.DataFrame:
+    """One row per claim: its paper, and for each of `KINDS` what became of it (see `RULE`).
 
-    `found` has a row for every finding (`lib.claims.findings.COLUMNS`).
+    Empty where no finding is of this kind. `found` has a row for every finding
+    (`lib.claims.findings.COLUMNS`).
     """
-    rows = []
-    for claim, its in found.groupby("claim", sort=False):
-        on_main = its[its.model == main_model]
-        main = outcome([*(on_main if len(on_main) else its).verdict])
-        rows.append({"claim": claim, "paper": its.paper.iloc[0]}
-            | {"all": outcome([*its.verdict]), "main": main})  # fmt: skip
-    return pd.DataFrame(rows).set_index("claim")
+    rows = {
+        claim: {"paper": its.paper.iloc[0]}
+        | {k: outcome([*each]) if len(each := its[its.kind == k].verdict) else "" for k in KINDS}
+        for claim, its in found.groupby("claim", sort=False)
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def counts(each: pd.Series, kinds=OUTCOMES) -> dict[str, int]:
-    """How many of each kind, those that do not occur included."""
-    return {kind: int((each == kind).sum()) for kind in kinds}
+def counts(each: pd.Series, outcomes: Sequence[str] = OUTCOMES) -> dict[str, int]:
+    """How many of each outcome, those that do not occur included."""
+    return {which: int((each == which).sum()) for which in outcomes}
 
 
-def counts_in_words(each: pd.Series) -> str:
-    """The counts in words, to be quoted, e.g. "of 60 claims, 58 are reproduced, 2 mixed"."""
-    parts = [f"{n} {kind}" for kind, n in counts(each).items() if n]
-    first, _, kind = parts[0].partition(" ")
-    return f"of {len(each)} claims, {', '.join([f'{first} are {kind}', *parts[1:]])}"
+def in_numbers(each: pd.Series) -> str:
+    """The counts in words, e.g. "8 reproduced, 1 mixed"; what does not occur is left out."""
+    return ", ".join(f"{n} {which}" for which, n in counts(each).items() if n)
