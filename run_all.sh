@@ -7,6 +7,7 @@ set -euo pipefail
 for folder in MODALITY_GAP_CACHE MODALITY_GAP_DATA MODALITY_GAP_FIGURES; do
   case ${!folder:-/} in /* | "~"*) ;; *) export "$folder=$PWD/${!folder}" ;; esac
 done
+export MODALITY_GAP_CALLED_FROM=$PWD  # what files on the command line are relative to
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 
 # The first Python of this machine that the project supports.

@@ -50,20 +50,6 @@ def relative(target: Path, base: Path) -> str:
     return Path(os.path.relpath(target, base)).as_posix()
 
 
-def of_paper(found: pd.DataFrame, claims: pd.DataFrame, key: str | None = None) -> dict:
-    """The counts of one paper, or of all: claims and findings by verdict."""
-    if key is not None:
-        found, claims = found[found.paper == key], claims[claims.paper == key]
-    tested = found[found.verdict != verdicts.PLANNED]
-    return {
-        "claims": len(claims),
-        "claims by verdict": verdicts.counts(claims["all"]),
-        "claims by verdict on the main model": verdicts.counts(claims.main),
-        "findings": len(tested),
-        "findings by verdict": verdicts.counts(tested.verdict, verdicts.VERDICTS),
-    }
-
-
 def card(item: catalogue.Item, found: pd.DataFrame, figures: Path, page: str) -> dict:
     """What the templates show of an item; `page` is what its card leads to."""
     picture = figures / f"{item.name}.png"
@@ -101,7 +87,7 @@ def templates() -> jinja2.Environment:
     )
     environment.globals |= {
         "css": lambda verdict: verdict.replace(" ", "-"),
-        "outcomes": verdicts.OUTCOMES,
+        "kinds": verdicts.KINDS,
     }
     return environment
 

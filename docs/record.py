@@ -2,22 +2,18 @@
 
 `python -m docs.record` is for maintainers. An item whose code, verdicts and numbers are those of
 the record already keeps its committed outputs: rewriting them all costs the history 20 MB.
+`python -m docs.record --add FILE` checks a bundle that somebody else's run made, and adds it.
 """
 
 import argparse
+import json
 import sys
+from pathlib import Path
 
-from docs import readme, report
+from docs import bundles, readme, results
 from lib import files, paths, profiles
 from lib.claims import evidence, findings
 from workflow import catalogue, freshness, notebooks
-
-INTRO = (
-    "Every claim of the four papers, and what became of it. This page is made from the record in "
-    "[evidence/](evidence): findings on the published embeddings of real CLIP and others, and on "
-    "small models that were trained on drawn scenes (profile `mini`). For programs, the files "
-    "there."
-)
 
 
 def record(profile_name: str) -> list[str]:
@@ -30,20 +26,77 @@ def record(profile_name: str) -> list[str]:
     items = [item for item in catalogue.load().values() if item.written]
     if missing := freshness.missing(which, [item.name for item in items]):
         raise ValueError(f"{missing[0]} was not run from its present sources: ./run_all.sh first.")
-    before = evidence.read()
     made = findings.made(which.name, [item.name for item in items])
+    ours = {evidence.source(finding, which.name) for finding in made}
+    before = [finding for finding in evidence.read() if finding["source"] in ours]
     lost = evidence.compare(made, before).not_made
     for reason, names in lost.items():
         raise ValueError(f"{names[0]} is in the record, and was not made by this run: {reason}")
     renewed = [item.name for item in items if _write_back(which, item, made, before)]
-    evidence.write(made)
+    evidence.write(_dated(bundles.make(which.name, made)))
+    for item in items:
+        its = [finding for finding in made if finding["item"] == item.name]
+        notebooks.write_evidence(item.notebook, evidence_line(item.notebook, its))
+    pages()
+    return [f"Record: {len(made)} findings. Outputs renewed: {len(renewed)} notebooks.", *renewed]
+
+
+# What a notebook's findings rest on.
+RESTS_ON = {
+    "real": "embeddings of real models that their authors published",
+    "mini": "small models trained here on drawn scenes",
+    "toy": "computations without a trained model",
+}
+
+
+def evidence_line(notebook: Path, its: list[dict]) -> str:
+    """One line on what a notebook rests on: from its findings, or from its data if it has none."""
+    kinds = {finding["kind"] for finding in its if finding["measured"] is not None}
+    if not kinds:
+        uses = "lib.data.published" in freshness.imported(notebooks.code(notebook))
+        kinds = {"mini", "real"} if uses else {"mini"}
+    said = " and ".join(RESTS_ON[kind] for kind in RESTS_ON if kind in kinds)
+    return f"*Evidence, in the outputs below: {said}.*"
+
+
+def _dated(made: list[dict]) -> list[dict]:
+    """The bundles, each rule with the commit and date of the record in which it first was."""
+    since = bundles.since([finding for bundle in made for finding in bundle["findings"]])
+    for bundle in made:
+        new = f"{bundle['commit'][:7]} {bundle['date']}" if bundle["commit"] else ""
+        for finding in bundle["findings"]:
+            if first := since.get(finding["rule"], new):
+                finding["since"] = first
+    return made
+
+
+def add(file: Path) -> str:
+    """Check a contributed bundle and put it into the record; returns what was done.
+
+    Raises: ValueError if the bundle cannot count (`evidence.check`, `evidence.add`).
+    """
+    try:
+        bundle = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file} is no JSON: {error}.") from None
+    if not isinstance(bundle, dict):
+        raise ValueError(f"{file} is no bundle: make one by a run, figures/PROFILE/evidence/.")
+    try:
+        evidence.check(bundle, evidence.read(), bundles.known())
+        n = evidence.add(bundle)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    return f"Added {n} of {len(bundle['findings'])} findings as evidence/{bundle['source']}.json."
+
+
+def pages() -> None:
+    """Write what is made from the record and the models: RESULTS.md and the tables."""
     found = findings.collect(evidence.read())
-    text = report.results_md(found, which.models["clip"], INTRO, paths.ROOT)
+    text = results.results_md(found, results.about(evidence.bundles()), paths.ROOT)
     files.write_text(paths.ROOT / "RESULTS.md", text)
     page = paths.ROOT / "README.md"
     files.write_text(page, readme.readme(page.read_text(encoding="utf-8")))
     files.write_text(paths.MODELS / "README.md", readme.models_md())
-    return [f"Record: {len(made)} findings. Outputs renewed: {len(renewed)} notebooks.", *renewed]
 
 
 def _write_back(which: profiles.Profile, item, made: list[dict], before: list[dict]) -> bool:
@@ -58,8 +111,14 @@ def _write_back(which: profiles.Profile, item, made: list[dict], before: list[di
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m docs.record", description=__doc__)
     parser.add_argument("--profile", default="mini")
+    parser.add_argument("--add", nargs="+", type=Path, metavar="FILE")
+    options = parser.parse_args(arguments)
     try:
-        print("\n".join(record(parser.parse_args(arguments).profile)))
+        if options.add:
+            print("\n".join(add(file) for file in options.add))
+            pages()
+        else:
+            print("\n".join(record(options.profile)))
     except (ValueError, OSError) as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 1

@@ -12,13 +12,16 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 
-from docs import pages, report
+from docs import pages, report, results
 from lib import paths, profiles
 from lib.claims import evidence, findings, papers, verdicts
+from lib.claims.errors import errors
 from workflow import catalogue, freshness, notebooks
 
 TARGET = paths.ROOT / "site"
@@ -131,7 +134,7 @@ class Source:
         self.recorded = profile_name == profiles.FULL
         made = evidence.read() if self.recorded else findings.made(profile_name, items)
         self.found = findings.collect(made)
-        self.claims = verdicts.by_claim(self.found, self.which.models["clip"])
+        self.kinds = verdicts.by_kind(self.found)
         self.templates = pages.templates()
 
     def write(self) -> None:
@@ -145,7 +148,7 @@ class Source:
         self._put("results.md", self.results())
         self._put("index.md", self.start(used))
         self._put("glossary.md", GLOSSARY.read_text(encoding="utf-8"))
-        found = report.results_json(self.found, self.which.models["clip"])
+        found = report.results_json(self.found)
         self._put("_files/results.json", json.dumps(found, ensure_ascii=False, indent=1))
 
     def _put(self, name: str, text: str) -> None:
@@ -202,7 +205,7 @@ class Source:
         entries = [f"{item.where}: {item.title} <{item.name.rpartition('/')[2]}>" for item in own]
         page = f"{section}/index"
         counted = section in papers.KEYS
-        count = pages.of_paper(self.found, self.claims, section) if counted else None
+        count = results.tally(self.kinds)[papers.KEYS.index(section)] if counted else None
         entry = papers.paper(section) if counted else None
         items = catalogue.load().values()
         planned = [item for item in items if item.paper == section and not item.written]
@@ -220,39 +223,37 @@ class Source:
         return "\n".join(parts)
 
     def results(self) -> str:
-        rows = []
-        for _, row in self.found.iterrows():
-            page = f"{row['item']}.html" if row["item"] in self.items else ""
-            rows.append(pages.finding(row) | {"page": page})
-        table = self._html(
-            "results.html.j2",
-            "results",
-            rows=rows,
-            counts=self.counts(),
-            papers=[pages.heading(key) for key in papers.KEYS],
-            verdicts=[*verdicts.VERDICTS, verdicts.PLANNED],
-            rule=verdicts.RULE,
-            words=verdicts.counts_in_words(self.claims["all"]),
-            main=verdicts.counts_in_words(self.claims.main),
-            profile=self.which.name,
-        )
-        return f"# Results\n{table}"
+        plain = [(each, results.row_of(each, self.found)) for each in results.five()]
+        page = self._html("results.html.j2", "results", profile=self.which.name,
+            bundles=results.by_kind(evidence.bundles()) if self.recorded else [],
+            tally=results.tally(self.kinds), rule=verdicts.RULE,
+            five=[(each.text, self.finding(row)) for each, row in plain if row is not None],
+            errors=errors(), claims=[*self.claims()], labels=verdicts.KINDS,
+            papers=[pages.heading(key) for key in papers.KEYS], verdicts=verdicts.OUTCOMES,
+            heading=pages.heading)  # fmt: skip
+        return f"# Results\n{page}"
 
-    def counts(self) -> list[tuple[str, str, dict]]:
-        """Name, page and counts of each paper, and of all."""
-        rows = [
-            (pages.heading(key), f"{key}/index.html" if self.of_section(key) else "", key)
-            for key in papers.KEYS
-        ]
-        return [
-            (name, page, pages.of_paper(self.found, self.claims, key))
-            for name, page, key in [*rows, ("All", "", None)]
-        ]
+    def claims(self) -> Iterator[dict]:
+        """What the table of claims shows of each."""
+        for claim, its in self.found.groupby("claim", sort=False):
+            outcomes = {kind: self.kinds.loc[claim, kind] for kind in verdicts.KINDS}
+            yield self.finding(its.iloc[0]) | {
+                "id": claim,
+                "outcomes": outcomes,
+                "fragile": {k: "fragile" in results.cell(its[its.kind == k], o)
+                    for k, o in outcomes.items()},
+                "seeds_agree": results.seeds(its),
+                "findings": [self.finding(row) for _, row in its.iterrows() if row["item"]],
+            }  # fmt: skip
+
+    def finding(self, row: pd.Series) -> dict:
+        page = f"{row['item']}.html" if row["item"] in self.items else ""
+        return pages.finding(row) | {"page": page}
 
     def start(self, sections: list[str]) -> str:
         featured = [self.card(self.items[name]) for name in FEATURED if name in self.items]
-        page = self._html("start.html.j2", "index", counts=self.counts(), cards=featured,
-            words=verdicts.counts_in_words(self.claims["all"]), n=len(self.items),
+        page = self._html("start.html.j2", "index", tally=results.tally(self.kinds), cards=featured,
+            n=len(self.items), rule=verdicts.RULE,
             begin=next((item.name for item in self.of_section(pages.START)), ""),
             papers=[(pages.source(k), papers.paper(k)) for k in papers.KEYS])  # fmt: skip
         first = [item.name for item in self.of_section(pages.START)]

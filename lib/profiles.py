@@ -2,7 +2,7 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
@@ -21,6 +21,8 @@ class Profile(BaseModel):
 
     Attributes:
         name: the file's name, e.g. "mini".
+        evidence: what its models and data make of a finding: "real", or "mini" for small models of
+            this repository on drawn scenes.
         models: role -> name in the model registry; a role that the profile cannot fill is absent.
         pairs: data set of image-caption pairs.
         labelled: short name -> labelled data set; the first one is the main one.
@@ -37,6 +39,7 @@ class Profile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Name
+    evidence: Literal["real", "mini"]
     models: dict[Name, Name]
     pairs: Name
     labelled: dict[Name, Name]
@@ -125,6 +128,7 @@ def _sentence(error: ValidationError) -> str:
 _WANTED = {
     "string_type": "a name",
     "string_too_short": "a name",
+    "literal_error": "real or mini",
     "int_type": "a whole number",
     "tuple_type": "a list",
     "dict_type": "keys and values",

@@ -1,9 +1,8 @@
 """The record, and how a run compares with it."""
 
-import json
-
 import pytest
 
+from docs import bundles
 from lib.claims import evidence, papers
 from lib.claims.verdicts import VERDICTS
 
@@ -11,7 +10,7 @@ from lib.claims.verdicts import VERDICTS
 def finding(**changes) -> dict:
     plain = {"item": "i0t/a", "claim": "i0t-3", "model": "mini-clip", "data": "", "aspect": ""}
     plain |= {"measured": 1.0, "interval": [0.0, 2.0], "verdict": "reproduced", "rule": "r"}
-    return plain | {"reason": "", "note": "", "amended": ""} | changes
+    return plain | {"reason": "", "note": "", "amended": "", "fragile": "", "seeds": {}} | changes
 
 
 RECORD = [
@@ -92,16 +91,92 @@ def test_outputs_are_kept_where_findings_agree(change, agree):
     assert evidence.agrees([RECORD[0] | change], [RECORD[0]]) == agree
 
 
-def test_the_record_is_written_by_source_and_read_again(tmp_path):
-    evidence.write(RECORD, tmp_path)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["mini.json", "published.json"]
-    published = json.loads((tmp_path / "published.json").read_text())
-    assert [f["claim"] for f in published["findings"]] == ["i0t-5"]
-    assert evidence.compare(evidence.read(tmp_path), RECORD).same == 4
+# A bundle -----------------------------------------------------------------------------------------
+
+KNOWN = {"mini-clip": "a" * 64, "openai-vit-b-32": ""}
+ABOUT = {
+    "schema": evidence.SCHEMA,
+    "source": "clip",
+    "kind": "real",
+    "about": "Public weights.",
+    "commit": "c" * 40,
+    "date": "2026-11-28",
+    "processor": "a processor",
+    "versions": {"python": "3.11.7"},
+    "models": [{"name": "openai-vit-b-32", "fingerprint": "b" * 64}],
+    "data": [{"name": "coco", "revision": "d" * 40}],
+}
+
+
+def bundle(*findings: dict, **changes) -> dict:
+    of_clip = {"model": "openai-vit-b-32", "fragile": "", "seeds": {}}
+    return ABOUT | {"findings": [each | of_clip for each in findings or RECORD[:2]]} | changes
+
+
+def test_a_sound_bundle_is_merged_and_read_again(tmp_path):
+    evidence.write([bundle(RECORD[0], source="mini", kind="mini")], tmp_path)
+    sound = bundle(*RECORD[:2])
+    evidence.check(sound, RECORD, KNOWN)
+    assert evidence.add(sound, tmp_path) == 1  # the other one is in the record already
+    found = evidence.read(tmp_path)
+    assert [(f["claim"], f["kind"], f["source"]) for f in found] == [
+        ("i0t-4", "real", "clip"),
+        ("i0t-3", "mini", "mini"),
+    ]
+    with pytest.raises(ValueError, match=r"clip\.json is there already: give yours another"):
+        evidence.add(sound, tmp_path)
+    with pytest.raises(ValueError, match="no finding that the record does not have"):
+        evidence.add(sound | {"source": "again"}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("doctored", "sentence"),
+    [
+        (bundle(schema=2), "It has schema 2, this commit reads 1: make it again"),
+        (bundle(kind="web"), "kind: 'web' is not one of"),
+        (bundle(RECORD[0] | {"verdict": "true"}), "findings.0.verdict: 'true' is not one of"),
+        ({"schema": evidence.SCHEMA}, "the bundle: '.*' is a required property"),
+        (
+            bundle(RECORD[0] | {"measured": 2.5}),
+            r"i0t-3 \(openai-vit-b-32\): the value 2.5 lies outside its interval \[0, 2\]",
+        ),
+        (
+            bundle(RECORD[0] | {"rule": "the gap is above 0.2"}),
+            'another rule: it says "0.2" where this commit says "0.1"',
+        ),
+        (bundle(RECORD[0] | {"item": "i0t/c"}), "i0t/c has no rule for this claim here"),
+        (
+            bundle(models=[{"name": "mini-clip", "fingerprint": "e" * 64}]),
+            "mini-clip has the fingerprint eeeeeeeeeeee…, here it is aaaaaaaaaaaa…",
+        ),
+        (
+            bundle(models=[{"name": "local-dir:x", "fingerprint": "e" * 64}]),
+            "local-dir:x is no model that others can get",
+        ),
+    ],
+)
+def test_a_doctored_bundle_is_refused_with_a_sentence(doctored, sentence):
+    record = [*RECORD, RECORD[0] | {"rule": "the gap is above 0.1"}]
+    with pytest.raises(ValueError, match=sentence):
+        evidence.check(doctored, record, KNOWN)
+
+
+def test_a_findings_bundle_is_named_by_its_source():
+    assert evidence.source(finding(model="published CLIP", kind="real"), "clip") == "published"
+    assert evidence.source(finding(model="toy: a circle", kind="toy"), "mini") == "toy"
+    assert evidence.source(finding(model="mini-rn", kind="mini"), "mini") == "mini"
 
 
 def test_the_committed_record_is_sound():
     found = evidence.read()
+    kept = evidence.bundles()
+    assert {(bundle["source"], bundle["kind"]) for bundle in kept} >= {
+        ("mini", "mini"), ("published", "real"), ("toy", "toy")
+    }  # fmt: skip
+    known = bundles.known()
+    for each in kept:
+        evidence.check(each, found, known)
+        assert each["commit"] and each["processor"]
     keys = [tuple(f[key] for key in evidence.KEY) for f in found]
     assert len(set(keys)) == len(keys) > 100
     for f in found:

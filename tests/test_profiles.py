@@ -11,6 +11,7 @@ def folder(tmp_path, monkeypatch):
     """A folder of profiles with a sound one, called sound."""
     monkeypatch.setattr(paths, "PROFILES", tmp_path)
     content = {
+        "evidence": "mini",
         "models": {"clip": "mini-clip"},
         "pairs": "world",
         "labelled": {"shape": "world-shape"},
@@ -62,6 +63,7 @@ def test_small_enlarges_nothing(folder):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
+        ({"evidence": "reel"}, "evidence must be real or mini, not 'reel'"),
         ({"n_pair": 3}, "no key 'n_pair'; the nearest (is|are) n_pairs"),
         ({"pairs": None}, "sound.yaml: pairs must be a name, not None"),
         ({"pairs": ""}, "pairs must be a name, not ''"),

@@ -22,6 +22,7 @@ RUNNER = (
 )
 
 PROFILE = """\
+evidence: mini
 models: {clip: mini-clip}
 pairs: world
 labelled: {shape: world-shape}

@@ -47,6 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
             return extra("site", SITE, "docs.site", "--profile", options.profile)
         if options.record:
             return module("docs.record", "--profile", options.profile)
+        if options.add_evidence:
+            return module("docs.record", "--add", *map(callers, options.add_evidence))
         from workflow import run
 
         return run.run(options)
@@ -102,6 +104,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--site", action="store_true", help="build the website of the notebooks in site/")
     add("--record", action="store_true",
         help="for maintainers: make the last run the record (evidence/, RESULTS.md)")  # fmt: skip
+    add("--add-evidence", nargs="+", metavar="FILE",
+        help="check a bundle of somebody else's run, and add it to the record")  # fmt: skip
     add("--check", action="store_true", help=argparse.SUPPRESS)  # the options only
     options = parser.parse_args(arguments)
     if options.test and options.test not in TESTS:
@@ -166,6 +170,11 @@ def run_tests(what: str) -> int:
 def module(name: str, *arguments: str) -> int:
     """Run a module of this repository as a program."""
     return subprocess.call([sys.executable, "-m", name, *arguments], cwd=paths.ROOT)
+
+
+def callers(file: str) -> str:
+    """A file that the caller named: relative to where ./run_all.sh was called."""
+    return os.path.join(os.environ.get("MODALITY_GAP_CALLED_FROM", os.getcwd()), file)
 
 
 def extra(group: str, packages: tuple[str, ...], name: str, *arguments: str) -> int:

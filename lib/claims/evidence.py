@@ -1,42 +1,160 @@
 """The record: the findings that are kept in `evidence/`, and how a run compares with them.
 
-A run never changes the record; a maintainer does, on purpose (`./run_all.sh --record`).
+A file there is a bundle: the findings of one source, and what they rest on, in the form that
+`evidence.schema.json` describes. A run never changes the record; a maintainer does, on purpose
+(`./run_all.sh --record`).
 """
 
+import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib import files, paths
-from lib.claims.findings import is_published, versions
+from lib.claims import papers
+from lib.claims.findings import is_published
 from lib.claims.verdicts import UNTESTABLE
 
 FOLDER = paths.ROOT / "evidence"
-ABOUT = {
-    "mini": "Small models of this repository, trained on drawn scenes (profile mini), and toys.",
-    "published": "Embeddings that the authors of Mind the Gap published, of real CLIP and others.",
-}
+SCHEMA = 1  # raise it with every change of the schema that old bundles do not fit
 KEY = ("item", "claim", "model", "data", "aspect")
 ROUNDING = 0.01  # half-widths of an interval, or of a value without one: less is no difference
 
 
+# The record ---------------------------------------------------------------------------------------
+
+
+def bundles(folder: Path = FOLDER) -> list[dict]:
+    """The bundles of the record."""
+    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))]
+
+
 def read(folder: Path = FOLDER) -> list[dict]:
-    """Every finding of the record, as `findings.made` gives those of a run."""
-    found = []
-    for file in sorted(folder.glob("*.json")):
-        found += json.loads(file.read_text(encoding="utf-8"))["findings"]
-    return found
+    """Every finding of the record, as `findings.made` gives those of a run, and its source."""
+    return [
+        finding | {"kind": bundle["kind"], "source": bundle["source"]}
+        for bundle in bundles(folder)
+        for finding in bundle["findings"]
+    ]
 
 
-def write(found: Iterable[dict], folder: Path = FOLDER) -> None:
-    """Make these findings the record, one file per source."""
-    by_source: dict[str, list[dict]] = {source: [] for source in ABOUT}
-    for finding in found:
-        by_source["published" if is_published(finding) else "mini"].append(finding)
-    for source, its in by_source.items():
-        content = {"source": source, "about": ABOUT[source], "versions": versions()}
-        files.write_json(folder / f"{source}.json", content | {"findings": its})
+def source(finding: dict, profile_name: str) -> str:
+    """The name of the bundle that a run's finding belongs to."""
+    if is_published(finding):
+        return "published"
+    return "toy" if finding["kind"] == "toy" else profile_name
+
+
+def write(made: Iterable[dict], folder: Path = FOLDER) -> None:
+    """Write bundles, each to the file that its source names."""
+    for bundle in made:
+        files.write_json(folder / f"{bundle['source']}.json", bundle)
+
+
+# A contributed bundle -----------------------------------------------------------------------------
+
+
+def check(bundle: dict, record: Iterable[dict], known: Mapping[str, str]) -> None:
+    """Refuse a bundle that cannot count beside the record.
+
+    Args:
+        record: the findings of the record (`read`); their rules are those of this commit.
+        known: model -> its fingerprint here, empty for one that is fixed by its name.
+
+    Raises: ValueError with one sentence: another schema, a model that is not the one of that name,
+        another rule, a value outside its interval.
+    """
+    if bundle.get("schema") != SCHEMA:
+        raise ValueError(
+            f"It has schema {bundle.get('schema')}, this commit reads {SCHEMA}: make it again."
+        )
+    if said := _misfit(bundle):
+        raise ValueError(said)
+    for model in bundle["models"]:
+        _check_model(model["name"], model["fingerprint"], known)
+    rules: dict[tuple, list[str]] = {}
+    for finding in record:
+        rules.setdefault((finding["item"], finding["claim"]), []).append(finding["rule"])
+    for finding in bundle["findings"]:
+        papers.claim(finding["claim"])
+        _check_rule(finding, rules.get((finding["item"], finding["claim"]), []))
+        if finding["interval"]:
+            low, high = finding["interval"]
+            if not low <= finding["measured"] <= high:
+                raise ValueError(
+                    f"{name(finding)}: the value {finding['measured']:g} lies outside its interval "
+                    f"[{low:g}, {high:g}]."
+                )
+
+
+def _misfit(bundle: dict) -> str:
+    """Where a bundle does not fit the schema, in a sentence; empty if it does."""
+    from jsonschema import Draft202012Validator, exceptions  # slow to import
+
+    schema = json.loads(
+        Path(__file__).with_name("evidence.schema.json").read_text(encoding="utf-8")
+    )
+    error = exceptions.best_match(Draft202012Validator(schema).iter_errors(bundle))
+    if error is None:
+        return ""
+    where = ".".join(map(str, error.absolute_path)) or "the bundle"
+    return f"{where}: {error.message[:200]}."
+
+
+def _check_model(model: str, fingerprint: str, known: Mapping[str, str]) -> None:
+    fixed = model.startswith("hf-hub:") and "@" in model
+    if model not in known and not fixed:
+        raise ValueError(
+            f"{model} is no model that others can get: name one of the registry, or "
+            "hf-hub:REPOSITORY@COMMIT."
+        )
+    if known.get(model) and known[model] != fingerprint:
+        raise ValueError(
+            f"{model} has the fingerprint {fingerprint[:12]}…, here it is {known[model][:12]}…: it "
+            "is another model of that name."
+        )
+
+
+def _check_rule(finding: dict, rules: list[str]) -> None:
+    if not rules:
+        raise ValueError(f"{name(finding)}: {finding['item']} has no rule for this claim here.")
+    if finding["rule"] in rules:
+        return
+    nearest = max(rules, key=lambda rule: _alike(rule, finding["rule"]).ratio())
+    here, there = nearest.split(), finding["rule"].split()
+    changed = [op for op in _alike(here, there).get_opcodes() if op[0] != "equal"]
+    _, i1, i2, j1, j2 = changed[0]
+    raise ValueError(
+        f'{name(finding)} was judged by another rule: it says "{" ".join(there[j1:j2])}" where '
+        f'this commit says "{" ".join(here[i1:i2])}".'
+    )
+
+
+def _alike(a, b) -> difflib.SequenceMatcher:
+    return difflib.SequenceMatcher(None, a, b, autojunk=False)
+
+
+def add(bundle: dict, folder: Path = FOLDER) -> int:
+    """Put a checked bundle into the record; returns how many findings it brings.
+
+    Findings that the record has already, on the same model and data, are left out.
+
+    Raises: ValueError if the record has a bundle of this name, or nothing is new.
+    """
+    if (folder / f"{bundle['source']}.json").exists():
+        raise ValueError(
+            f"evidence/{bundle['source']}.json is there already: give yours another `source`."
+        )
+    kept = {_key(finding) for finding in read(folder)}
+    new = [finding for finding in bundle["findings"] if _key(finding) not in kept]
+    if not new:
+        raise ValueError("It brings no finding that the record does not have.")
+    write([bundle | {"findings": new}], folder)
+    return len(new)
+
+
+# A run and the record -----------------------------------------------------------------------------
 
 
 @dataclass
@@ -92,7 +210,7 @@ def compare(run: Iterable[dict], record: Iterable[dict]) -> Comparison:
 def agrees(now: Iterable[dict], before: Iterable[dict]) -> bool:
     """Whether two sets of findings have the same keys, rules and verdicts, and the same numbers."""
     now, before = ({_key(finding): finding for finding in some} for some in (now, before))
-    same_text = ("verdict", "rule", "reason", "note", "amended")
+    same_text = ("verdict", "rule", "reason", "note", "amended", "fragile", "seeds")
     return now.keys() == before.keys() and all(
         not _apart(now[key], before[key])
         and all(now[key][field] == before[key][field] for field in same_text)

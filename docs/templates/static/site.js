@@ -1,4 +1,4 @@
-// The table of findings: sorted by its headings, filtered by paper, verdict and words.
+// The table of claims: sorted by its headings, filtered by paper, verdict and words.
 // Without this script the table is there as it is.
 (() => {
   const table = document.getElementById("findings");
@@ -16,12 +16,12 @@
       const text = row.textContent.toLowerCase();
       row.hidden = !(
         (!paper.value || row.dataset.paper === paper.value) &&
-        (!verdict.value || row.dataset.verdict === verdict.value) &&
+        (!verdict.value || row.dataset.verdict.split("|").includes(verdict.value)) &&
         wanted.every((word) => text.includes(word))
       );
       count += !row.hidden;
     }
-    document.getElementById("shown").value = `${count} of ${rows.length} findings`;
+    document.getElementById("shown").value = `${count} of ${rows.length} claims`;
   };
 
   const key = (row, column) => {
@@ -50,6 +50,14 @@
     const first = named && rows.find((row) => row.dataset.key === named[1]);
     if (first) [paper.value, verdict.value, words.value] = [first.dataset.paper, "", ""];
     show();
+    // results.html#i0t-5 opens one claim.
+    const one = rows.find((row) => `#${row.id}` === location.hash);
+    if (one) {
+      one.hidden = false;
+      const more = one.querySelector("details");
+      if (more) more.open = true;
+      one.scrollIntoView();
+    }
   };
   for (const control of [paper, verdict, words]) control.addEventListener("input", show);
   addEventListener("hashchange", follow);

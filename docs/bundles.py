@@ -1,0 +1,150 @@
+"""Bundles of a run's findings, with what they rest on, to be kept as the record."""
+
+import datetime
+import hashlib
+import json
+import platform
+import subprocess
+from pathlib import Path
+
+from lib import paths, profiles
+from lib.claims import evidence, findings
+from lib.data import published, sources
+from lib.encoders import registry
+from lib.encoders.download import NotAvailable
+
+ABOUT = {
+    "mini": "Small models of this repository, of up to {millions:.1f} million parameters, trained "
+    "on drawn scenes with captions.",
+    "real": "Public weights on public data sets.",
+    "toy": "Computations without a trained model: random networks, free vectors, spheres.",
+    "published": "Embeddings that others published: OpenAI's CLIP ViT-B/16 on 500 pairs of COCO "
+    "with their human captions, OpenCLIP's ViT-B/32 on 848 images of CIFAR-10, and VideoCLIP, "
+    "ConVIRT and CLASP on 99 to 500 pairs; most also with random weights.",
+}
+
+
+def make(profile_name: str, made: list[dict]) -> list[dict]:
+    """The bundles of a run's findings (`findings.made`), one per source."""
+    which = profiles.load(profile_name)
+    by_source: dict[str, list[dict]] = {}
+    for finding in made:
+        by_source.setdefault(evidence.source(finding, profile_name), []).append(finding)
+    return [
+        {
+            "schema": evidence.SCHEMA,
+            "source": source,
+            "kind": its[0]["kind"],
+            "about": (ABOUT.get(source) or ABOUT[its[0]["kind"]]).format(millions=_millions()),
+            "commit": commit(),
+            "date": datetime.date.today().isoformat(),
+            "processor": processor(),
+            "versions": findings.versions(),
+            **rests_on(source, which),
+            "findings": [{k: v for k, v in each.items() if k != "kind"} for each in its],
+        }
+        for source, its in by_source.items()
+    ]
+
+
+def _millions() -> float:
+    """Parameters of the largest shipped model, in millions."""
+    reports = (json.loads(file.read_text()) for file in paths.MODELS.glob("*/recipe.json"))
+    return max(report["parameters"] for report in reports) / 1e6
+
+
+def rests_on(source: str, which: profiles.Profile) -> dict:
+    """Models with their fingerprints, and data sets with their revisions, of a source."""
+    if source == "published":
+        captions = {"name": "captions_val2017.json", "revision": published.CAPTIONS}
+        return {"models": _models(published_files()), "data": [captions]}
+    if source == "toy":
+        return {"models": [], "data": []}
+    return {"models": _models(fingerprints(which)), "data": revisions(which)}
+
+
+def _models(named: dict[str, str]) -> list[dict]:
+    return [{"name": name, "fingerprint": sha} for name, sha in sorted(named.items())]
+
+
+def fingerprints(which: profiles.Profile) -> dict[str, str]:
+    """Model -> SHA-256 of its configuration, weights and tokenizer, of those that are there."""
+    found = {}
+    for name in {*which.models.values(), *which.also}:
+        try:
+            found[name] = registry.load(name).fingerprint
+        except NotAvailable:
+            continue
+    return found
+
+
+def known() -> dict[str, str]:
+    """Model -> fingerprint, of all models that others can get; empty for public weights.
+
+    Those are fixed by the commit in the registry.
+    """
+    shipped = fingerprints(profiles.load(profiles.FULL))
+    return dict.fromkeys(registry.REGISTRY, "") | shipped | published_files()
+
+
+def published_files() -> dict[str, str]:
+    """What published embeddings are of -> SHA-256 of their file."""
+    named = {f"published {name}": sha for name, sha in published.PUBLISHED.items()}
+    return named | {published.OPENCLIP: published.CIFAR10}
+
+
+def revisions(which: profiles.Profile) -> list[dict]:
+    """Data sets of a profile with their commits; of the world, the SHA-256 of its code."""
+    names = [which.pairs, which.pairs_2, *which.targets, *which.labelled.values()]
+    found = {}
+    for name in filter(None, names):
+        if name.startswith("world"):
+            found["world"] = _world()
+        elif name in sources.PAIRS:
+            found[name] = sources.PAIRS[name]["test"].revision
+        else:
+            found[name] = sources.LABELLED[name].revision
+    return [{"name": name, "revision": revision} for name, revision in sorted(found.items())]
+
+
+def _world() -> str:
+    digest = hashlib.sha256()
+    for file in sorted((paths.ROOT / "mini" / "world").glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def commit() -> str:
+    """The commit of the code; empty without git."""
+    return _git("rev-parse", "HEAD").strip()
+
+
+def processor() -> str:
+    """The processor's name, for results that depend on it by rounding."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def since(made: list[dict]) -> dict[str, str]:
+    """Rule -> commit and date of the record in which it first was, word for word.
+
+    Looked up in the history of RESULTS.md and evidence/; a rule that is new is left out.
+    """
+    asked = {finding["rule"] for finding in made}
+    kept = ("RESULTS.md", *(f"evidence/{name}.json" for name in ("mini", "published", "toy")))
+    found: dict[str, str] = {}
+    for line in _git("log", "--reverse", "--format=%h %as", "--", *kept).splitlines():
+        texts = "".join(_git("show", f"{line.split()[0]}:{file}") for file in kept)
+        found |= {rule: line for rule in asked - set(found) if rule in texts}
+    return found
+
+
+def _git(*arguments: str) -> str:
+    """What git says; empty where it fails or is not there."""
+    command = ["git", *arguments]
+    try:
+        return subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True).stdout
+    except OSError:
+        return ""
