@@ -43,7 +43,7 @@ def record(profile_name: str) -> list[str]:
 
 # What a notebook's findings rest on.
 RESTS_ON = {
-    "real": "embeddings of real models that their authors published",
+    "real": "embeddings of real models that others published",
     "mini": "small models trained here on drawn scenes",
     "toy": "computations without a trained model",
 }
@@ -55,7 +55,7 @@ def evidence_line(notebook: Path, its: list[dict]) -> str:
     if not kinds:
         uses = "lib.data.published" in freshness.imported(notebooks.code(notebook))
         kinds = {"mini", "real"} if uses else {"mini"}
-    said = " and ".join(RESTS_ON[kind] for kind in RESTS_ON if kind in kinds)
+    said = "; ".join(RESTS_ON[kind] for kind in RESTS_ON if kind in kinds)
     return f"*Evidence, in the outputs below: {said}.*"
 
 

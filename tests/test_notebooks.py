@@ -35,7 +35,8 @@ def test_form(name):
     tags = [c.metadata.get("tags", []) for c in cells]
     assert cells[0].cell_type == "markdown" and cells[0].source.startswith("# ")
     assert tags.count(["parameters"]) == 1
-    assert 15 <= len(cells) <= 34
+    assert tags[1] == ["evidence"] and cells[1].source.startswith("*Evidence")
+    assert 15 <= len(cells) - 1 <= 34
     assert "versions()" in cells[-1].source
     assert notebook.metadata.kernelspec.name == "python3"
     for banned in (r"sys\.path", r"^\s*[!%]", r"\binput\(", r"os\.system", "subprocess", "/home/"):
