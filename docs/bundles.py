@@ -1,13 +1,12 @@
 """Bundles of a run's findings, with what they rest on, to be kept as the record."""
 
 import datetime
-import hashlib
 import json
 import platform
 import subprocess
 from pathlib import Path
 
-from lib import paths, profiles
+from lib import files, paths, profiles
 from lib.claims import evidence, findings
 from lib.data import published, sources
 from lib.encoders import registry
@@ -27,6 +26,12 @@ ABOUT = {
 def make(profile_name: str, made: list[dict]) -> list[dict]:
     """The bundles of a run's findings (`findings.made`), one per source."""
     which = profiles.load(profile_name)
+    run = {
+        "commit": commit(),
+        "date": datetime.date.today().isoformat(),
+        "processor": processor(),
+        "versions": findings.versions(),
+    }
     by_source: dict[str, list[dict]] = {}
     for finding in made:
         by_source.setdefault(evidence.source(finding, profile_name), []).append(finding)
@@ -36,10 +41,7 @@ def make(profile_name: str, made: list[dict]) -> list[dict]:
             "source": source,
             "kind": its[0]["kind"],
             "about": (ABOUT.get(source) or ABOUT[its[0]["kind"]]).format(millions=_millions()),
-            "commit": commit(),
-            "date": datetime.date.today().isoformat(),
-            "processor": processor(),
-            "versions": findings.versions(),
+            **run,
             **rests_on(source, which),
             "findings": [{k: v for k, v in each.items() if k != "kind"} for each in its],
         }
@@ -108,10 +110,8 @@ def revisions(which: profiles.Profile) -> list[dict]:
 
 
 def _world() -> str:
-    digest = hashlib.sha256()
-    for file in sorted((paths.ROOT / "mini" / "world").glob("*.py")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
+    code = sorted((paths.ROOT / "mini" / "world").glob("*.py"))
+    return files.sha256(b"".join(file.read_bytes() for file in code))
 
 
 def commit() -> str:

@@ -151,9 +151,12 @@ def _claims(found: pd.DataFrame, kinds: pd.DataFrame) -> Iterable[dict]:
 
 def cell(its: pd.DataFrame, outcome: str) -> str:
     """What became of a claim on one kind of evidence, and whether that is fragile."""
-    tested = its[its.verdict != verdicts.UNTESTABLE]
-    fragile = (tested.fragile != "").any() if len(tested) else False
-    return f"{outcome}{' (fragile)' if fragile else ''}"
+    return f"{outcome}{' (fragile)' if fragile(its) else ''}"
+
+
+def fragile(its: pd.DataFrame) -> bool:
+    """Whether one of these findings, of those that could be tested, is fragile."""
+    return bool((its.fragile[its.verdict != verdicts.UNTESTABLE] != "").any())
 
 
 def _details(claim: str, its: pd.DataFrame, base: Path) -> list[str]:

@@ -240,8 +240,7 @@ class Source:
             yield self.finding(its.iloc[0]) | {
                 "id": claim,
                 "outcomes": outcomes,
-                "fragile": {k: "fragile" in results.cell(its[its.kind == k], o)
-                    for k, o in outcomes.items()},
+                "fragile": {k: results.fragile(its[its.kind == k]) for k in outcomes},
                 "seeds_agree": results.seeds(its),
                 "findings": [self.finding(row) for _, row in its.iterrows() if row["item"]],
             }  # fmt: skip

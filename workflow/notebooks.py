@@ -221,11 +221,7 @@ def write_back(notebook: Path, copy: Path) -> bool:
         "language_info": {"name": "python"},
         OUTPUTS_OF: code_digest(notebook),
     }
-    text = nbformat.writes(original).rstrip("\n") + "\n"
-    if text == notebook.read_text(encoding="utf-8"):
-        return False
-    files.write_text(notebook, text)
-    return True
+    return _write(notebook, original)
 
 
 def _tags(cell) -> set[str]:
@@ -240,6 +236,13 @@ def write_evidence(notebook: Path, line: str) -> bool:
     others = [cell for cell in content.cells if EVIDENCE not in _tags(cell)]
     said = nbformat.v4.new_markdown_cell(line, id=EVIDENCE, metadata={"tags": [EVIDENCE]})
     content.cells = [others[0], said, *others[1:]]
+    return _write(notebook, content)
+
+
+def _write(notebook: Path, content) -> bool:
+    """Write a notebook's content, unless it is there already; returns whether the file changed."""
+    import nbformat
+
     text = nbformat.writes(content).rstrip("\n") + "\n"
     if text == notebook.read_text(encoding="utf-8"):
         return False
