@@ -27,8 +27,7 @@ def record(profile_name: str) -> list[str]:
     if missing := freshness.missing(which, [item.name for item in items]):
         raise ValueError(f"{missing[0]} was not run from its present sources: ./run_all.sh first.")
     made = findings.made(which.name, [item.name for item in items])
-    ours = {evidence.source(finding, which.name) for finding in made}
-    before = [finding for finding in evidence.read() if finding["source"] in ours]
+    before = evidence.of_sources(made, which.name)
     lost = evidence.compare(made, before).not_made
     for reason, names in lost.items():
         raise ValueError(f"{names[0]} is in the record, and was not made by this run: {reason}")

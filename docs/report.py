@@ -30,7 +30,7 @@ def results_json(found: pd.DataFrame) -> dict:
 
 def _entry(row: pd.Series) -> dict:
     kept = ("claim", "paper", "where", "text", "paper_value", "kind", "model", "data", "aspect",
-        "verdict", "rule", "note", "amended", "fragile", "seeds")  # fmt: skip
+        "verdict", "rule", "note", "amended", "fragile", "seeds", "class", "why")  # fmt: skip
     return {key: row[key] for key in kept} | {
         "value": None if pd.isna(row.measured) else row.measured,
         "interval": None if pd.isna(row.low) else [row.low, row.high],
@@ -75,10 +75,8 @@ def write(profile_name: str) -> str:
     files.write_text(folder / "RESULTS.md", results.results_md(found, [about], folder))
     files.write_json(folder / "results.json", results_json(found))
     files.write_text(folder / "index.html", index_html(found, profile_name))
-    made_here = bundles.make(profile_name, made)
-    evidence.write(made_here, folder / "evidence")
-    sources = {bundle["source"] for bundle in made_here}
-    record = [finding for finding in evidence.read() if finding["source"] in sources]
+    evidence.write(bundles.make(profile_name, made), folder / "evidence")
+    record = evidence.of_sources(made, profile_name)
     if not record:
         return "The record (evidence/) holds no findings of this profile."
     return str(evidence.compare(made, record))

@@ -49,7 +49,7 @@ def results_md(found: pd.DataFrame, about: Iterable[str], base: Path) -> str:
     kinds = verdicts.by_kind(found)
     lines = ["# Results", "", *about, "", *pages.table(tally(kinds)), "", f"{verdicts.RULE} "
         "Fragile means that little would turn a verdict: another training seed, another processor, "
-        "or a tenth of an interval's width."]  # fmt: skip
+        "or a tenth of an interval's width.", "", negatives(found, kinds)]  # fmt: skip
     lines += ["", "## Five findings", "", *_five_lines(found, base)]
     lines += ["", "## Errors in the papers and their code", "", *_errors(base)]
     lines += ["", "## Every claim", "", *pages.table([*_claims(found, kinds)])]
@@ -90,6 +90,18 @@ def tally(kinds: pd.DataFrame) -> list[dict]:
         rows.append(row | {_capital(verdicts.KINDS[k]): verdicts.in_numbers(its[k]) or "–"
             for k in verdicts.KINDS})  # fmt: skip
     return rows
+
+
+def negatives(found: pd.DataFrame, kinds: pd.DataFrame) -> str:
+    """What the audit says of the claims that small models do not reproduce, in one sentence."""
+    negative = kinds[kinds[verdicts.AUDITED].isin(["not reproduced", verdicts.MIXED])].index
+    classes = [verdicts.class_of(found[found.claim == claim]) for claim in negative]
+    if not classes:
+        return ""
+    said = verdicts.in_numbers(pd.Series(classes), verdicts.CLASSES)
+    return (
+        f"Of the {len(classes)} claims that small models do not reproduce, or only in part: {said}."
+    )
 
 
 def seeds(its: pd.DataFrame) -> str:
@@ -142,16 +154,24 @@ def _claims(found: pd.DataFrame, kinds: pd.DataFrame) -> Iterable[dict]:
             "Claim": f"{first.text} ({first['where']})",
             "Paper": first.paper_value,
             **{
-                _capital(label): cell(its[its.kind == kind], kinds.loc[claim, kind])
+                _capital(label): cell(its, kind, kinds.loc[claim, kind])
                 for kind, label in verdicts.KINDS.items()
             },
             "Seeds agree": seeds(its),
         }
 
 
-def cell(its: pd.DataFrame, outcome: str) -> str:
-    """What became of a claim on one kind of evidence, and whether that is fragile."""
-    return f"{outcome}{' (fragile)' if fragile(its) else ''}"
+def cell(its: pd.DataFrame, kind: str, outcome: str) -> str:
+    """What became of a claim on one kind of evidence, its class, and whether it is fragile."""
+    audited = class_of(its, kind, outcome)
+    warned = " (fragile)" if fragile(its[its.kind == kind]) else ""
+    return f"{outcome}{': ' * bool(audited)}{audited}{warned}"
+
+
+def class_of(its: pd.DataFrame, kind: str, outcome: str) -> str:
+    """The class of a negative outcome on small models, by the audit; empty for all else."""
+    negative = outcome in ("not reproduced", verdicts.MIXED) and kind == verdicts.AUDITED
+    return verdicts.class_of(its) if negative else ""
 
 
 def fragile(its: pd.DataFrame) -> bool:
@@ -182,6 +202,8 @@ def _details(claim: str, its: pd.DataFrame, base: Path) -> list[str]:
         ]
         rule = row.rule
         lines.append(" ".join(" ".join(filter(None, said)).split()))
+    if audited := verdicts.class_of(its):
+        lines.append(f"- Audit, small models: **{audited}**. {verdicts.why(its)}")
     return [*lines, "", "</details>", ""]
 
 

@@ -227,6 +227,7 @@ class Source:
         page = self._html("results.html.j2", "results", profile=self.which.name,
             bundles=results.by_kind(evidence.bundles()) if self.recorded else [],
             tally=results.tally(self.kinds), rule=verdicts.RULE,
+            negatives=results.negatives(self.found, self.kinds),
             five=[(each.text, self.finding(row)) for each, row in plain if row is not None],
             errors=errors(), claims=[*self.claims()], labels=verdicts.KINDS,
             papers=[pages.heading(key) for key in papers.KEYS], verdicts=verdicts.OUTCOMES,
@@ -240,6 +241,9 @@ class Source:
             yield self.finding(its.iloc[0]) | {
                 "id": claim,
                 "outcomes": outcomes,
+                "classes": {k: results.class_of(its, k, v) for k, v in outcomes.items()},
+                "audit": verdicts.class_of(its),
+                "audit_why": verdicts.why(its),
                 "fragile": {k: results.fragile(its[its.kind == k]) for k in outcomes},
                 "seeds_agree": results.seeds(its),
                 "findings": [self.finding(row) for _, row in its.iterrows() if row["item"]],

@@ -65,6 +65,15 @@ def test_what_could_not_be_made_is_named_with_the_reason_and_kept():
     ]
 
 
+def test_a_finding_whose_rule_changed_is_another_verdict_and_not_a_lost_one():
+    new = {"rule": "r, amended", "verdict": "not testable here", "measured": None}
+    said = evidence.compare([RECORD[0] | new, RECORD[1], *RECORD[2:]], RECORD)
+    assert not said.not_made and len(said.differs) == 1
+    parts = [RECORD[0] | {"rule": "r, in two parts", "aspect": part} for part in ("one", "two")]
+    said = evidence.compare([*parts, *RECORD[1:]], RECORD)
+    assert not said.not_made and len(said.new) == 2
+
+
 def test_items_that_were_not_run_are_left_out_and_new_findings_counted():
     said = evidence.compare([RECORD[0], finding(aspect="new")], RECORD)
     assert said.same == 1

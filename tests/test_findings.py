@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -251,3 +252,16 @@ def test_kinds_of_evidence_are_told_by_the_model(figures, figure):
     found = [finding(model=model) for model in ("", "published CLIP", "toy: a circle")]
     findings.save(ITEM, "mini", figure, TABLE, found)
     assert [f["kind"] for f in findings.made("mini", [ITEM])] == ["mini", "real", "toy"]
+
+
+def test_the_findings_of_an_audited_claim_carry_its_class(figures, figure):
+    real = finding(model="published CLIP")
+    findings.save(ITEM, "mini", figure, TABLE, [finding(), finding(claim="i0t-4"), real])
+    its = {"class": "under-powered", "why": "It could see 9 points."}
+    findings.save(OTHER, "mini", figure, TABLE, classes={"i0t-3": its})
+    table = findings.collect(findings.made("mini", [ITEM, OTHER])).set_index(["claim", "kind"])
+    assert tuple(table.loc[("i0t-3", "mini"), ["class", "why"]]) == tuple(its.values())
+    assert not table.loc[("i0t-4", "mini"), "class"] and not table.loc[("i0t-3", "real"), "class"]
+    schema = Path(findings.__file__).with_name("evidence.schema.json").read_text(encoding="utf-8")
+    finding_of = json.loads(schema)["properties"]["findings"]["items"]["properties"]
+    assert finding_of["class"]["enum"] == list(verdicts.CLASSES)

@@ -163,27 +163,35 @@ def test_a_claim_has_one_verdict(each, expected):
 
 
 def test_a_claim_is_counted_by_kind_of_evidence():
-    columns = ["claim", "paper", "kind", "verdict"]
+    columns = ["claim", "paper", "kind", "verdict", "class"]
+    audited = "under-powered"
     found = pd.DataFrame(
         [
-            ("i0t-1", "i0t", "mini", "reproduced"),
-            ("i0t-1", "i0t", "mini", "not reproduced"),
-            ("i0t-1", "i0t", "real", "reproduced"),
-            ("i0t-2", "i0t", "real", "inconclusive"),
-            ("i0t-2", "i0t", "real", "not testable here"),
-            ("i0t-3", "i0t", "mini", "not testable here"),
-            ("i0t-3", "i0t", "toy", "reproduced"),
-            ("i0t-4", "i0t", "", "planned"),
+            ("i0t-1", "i0t", "mini", "reproduced", audited),
+            ("i0t-1", "i0t", "mini", "not reproduced", audited),
+            ("i0t-1", "i0t", "real", "reproduced", ""),
+            ("i0t-2", "i0t", "real", "inconclusive", ""),
+            ("i0t-2", "i0t", "real", "not testable here", ""),
+            ("i0t-3", "i0t", "mini", "not testable here", ""),
+            ("i0t-3", "i0t", "toy", "reproduced", ""),
+            ("i0t-4", "i0t", "", "planned", ""),
+            ("i0t-5", "i0t", "mini", "not reproduced", ""),
+            ("i0t-5", "i0t", "real", "not reproduced", ""),
+            ("i0t-6", "i0t", "mini", "reproduced", ""),
         ],
         columns=columns,
     )
     each = verdicts.by_kind(found)
-    assert list(each.index) == ["i0t-1", "i0t-2", "i0t-3", "i0t-4"] and set(each.paper) == {"i0t"}
-    assert list(each.real) == ["reproduced", "inconclusive", "", ""]
-    assert list(each.mini) == ["mixed", "", "not testable here", ""]
-    assert list(each.toy) == ["", "", "reproduced", ""]
-    assert verdicts.in_numbers(each.mini) == "1 mixed, 1 not testable here"
-    assert sum(verdicts.counts(each.real).values()) == 2
+    assert list(each.index) == [f"i0t-{k}" for k in range(1, 7)] and set(each.paper) == {"i0t"}
+    assert list(each.real) == ["reproduced", "inconclusive", "", "", "not reproduced", ""]
+    # A negative of small models without a class is inconclusive; one of real models needs none.
+    assert list(each.mini) == ["mixed", "", "not testable here", "", "inconclusive", "reproduced"]
+    assert list(each.toy) == ["", "", "reproduced", "", "", ""]
+    told = verdicts.in_numbers(each.mini)
+    assert told == "1 reproduced, 1 inconclusive, 1 mixed, 1 not testable here"
+    assert sum(verdicts.counts(each.real).values()) == 3
+    assert verdicts.class_of(found[found.claim == "i0t-1"]) == audited
+    assert verdicts.class_of(found[found.claim == "i0t-5"]) == ""
 
 
 def test_a_verdict_is_fragile_where_a_tenth_of_an_interval_turns_it():

@@ -46,6 +46,12 @@ def source(finding: dict, profile_name: str) -> str:
     return "toy" if finding["kind"] == "toy" else profile_name
 
 
+def of_sources(made: Iterable[dict], profile_name: str) -> list[dict]:
+    """The findings of the record that come from the sources of a run's findings."""
+    ours = {source(finding, profile_name) for finding in made}
+    return [finding for finding in read() if finding["source"] in ours]
+
+
 def write(made: Iterable[dict], folder: Path = FOLDER) -> None:
     """Write bundles, each to the file that its source names."""
     for bundle in made:
@@ -183,7 +189,9 @@ class Comparison:
 def compare(run: Iterable[dict], record: Iterable[dict]) -> Comparison:
     """Compare a run's findings with the record's, each with that of the same `KEY`.
 
-    Findings of the record on other items than those that the run made are left out.
+    Findings of the record on other items than those that the run made are left out. One whose rule
+    has changed since is compared with what the new rule made of it, under another key or not
+    testable as it may be.
     """
     made = {_key(finding): finding for finding in run}
     kept = {_key(finding): finding for finding in record}
@@ -192,8 +200,9 @@ def compare(run: Iterable[dict], record: Iterable[dict]) -> Comparison:
     for key, before in kept.items():
         if before["item"] not in items:
             continue
-        now = made.get(key)
-        if now is None or (now["verdict"] == UNTESTABLE and before["verdict"] != UNTESTABLE):
+        now = made.get(key) or _by_another_rule(before, made.values())
+        lost = now is None or (now["verdict"] == UNTESTABLE and before["verdict"] != UNTESTABLE)
+        if lost and not (now and now["rule"] != before["rule"]):
             reason = now["reason"] if now else _missing(before, made.values())
             said.not_made.setdefault(reason, []).append(name(before))
         elif now["verdict"] != before["verdict"]:
@@ -226,6 +235,12 @@ def name(finding: dict) -> str:
 
 def _key(finding: dict) -> tuple:
     return tuple(finding[field] for field in KEY)
+
+
+def _by_another_rule(before: dict, made: Iterable[dict]) -> dict | None:
+    """The finding on the same claim and model that another rule made, where there is one."""
+    same = (f for f in made if all(f[k] == before[k] for k in ("item", "claim", "model", "data")))
+    return next((f for f in same if f["rule"] != before["rule"]), None)
 
 
 def _missing(before: dict, made: Iterable[dict]) -> str:

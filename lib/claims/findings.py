@@ -165,6 +165,7 @@ def save(
     figure: Figure,
     table: pd.DataFrame,
     found: Sequence[Finding] = (),
+    classes: Mapping[str, Mapping[str, str]] | None = None,
 ) -> None:
     """Write `figures/<profile>/<item>.png`, `.pdf`, `.csv` and `.json`; the same in, the same out.
 
@@ -174,6 +175,8 @@ def save(
         figure: the item's figure.
         table: the numbers behind it, tidy: one observation per row.
         found: the verdicts, one per claim, model, data and aspect that the notebook tests.
+        classes: claim -> its "class", one of `verdicts.CLASSES`, and "why", a sentence: what an
+            audit says of a claim that was not reproduced.
 
     Raises: ValueError for an unknown item or profile, an empty table, or a finding that is there
         twice.
@@ -191,6 +194,8 @@ def save(
         said = "; ".join(", ".join(filter(None, key)) for key in sorted(twice))
         raise ValueError(f"{item}: two verdicts on the same: {said}.")
     content = {"item": item, "profile": profile_name, "findings": rows, "versions": versions()}
+    if classes:
+        content["classes"] = {claim: dict(its) for claim, its in classes.items()}
     path = paths.FIGURES / profile_name / item
     plotting.savefig(figure, path)
     files.write_text(path.with_suffix(".csv"), _as_csv(table))
@@ -209,14 +214,25 @@ def saved(profile_name: str, item: str) -> dict:
 
 
 def made(profile_name: str, items: Iterable[str]) -> list[dict]:
-    """The findings of these items as they were saved, each with its item and kind of evidence."""
+    """The findings of these items as they were saved, each with its item and kind of evidence.
+
+    A finding of the profile's own models carries the `class` of its claim, and `why`, where an
+    audit among the items gives one.
+    """
     usual = profiles.load(profile_name).evidence
+    each = {item: saved(profile_name, item) for item in items}
+    classes = {c: its for one in each.values() for c, its in one.get("classes", {}).items()}
     found = [
         {"item": item, **finding, "kind": _kind(finding, usual)}
-        for item in items
-        for finding in saved(profile_name, item).get("findings", [])
+        for item, one in each.items()
+        for finding in one.get("findings", [])
     ]
-    return [finding | {"fragile": _fragile(finding, found)} for finding in found]
+    return [
+        finding
+        | {"fragile": _fragile(finding, found)}
+        | (classes.get(finding["claim"], {}) if finding["kind"] == usual else {})
+        for finding in found
+    ]
 
 
 def _fragile(finding: dict, found: list[dict]) -> str:
@@ -243,7 +259,7 @@ def _kind(finding: dict, usual: str) -> str:
 COLUMNS = [
     *("claim", "paper", "number", "text", "where", "paper_value", "item", "model", "data"),
     *("aspect", "measured", "low", "high", "verdict", "rule", "reason", "note", "amended"),
-    *("fragile", "seeds", "kind", "since"),
+    *("fragile", "seeds", "kind", "since", "class", "why"),
 ]
 
 

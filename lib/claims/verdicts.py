@@ -172,8 +172,14 @@ KINDS = {"real": "real models", "mini": "small models", "toy": "toys"}  # of evi
 OUTCOMES = (*VERDICTS[:3], MIXED, UNTESTABLE, PLANNED)
 RULE = (
     "For each kind of evidence, a claim counts as reproduced, as not reproduced or as inconclusive "
-    "if every finding on it that could be tested says so, and as mixed where they disagree."
+    "if every finding on it that could be tested says so, and as mixed where they disagree. What "
+    "small models do not reproduce is audited; a negative without a class counts as inconclusive."
 )
+# What an audit can say of a claim that small models do not reproduce.
+CLASSES = (
+    *("contradicts the paper", "precondition absent here", "depends on scale", "under-powered"),
+)
+AUDITED = "mini"  # the kind of evidence whose negatives need a class
 
 
 def outcome(each: Sequence[str]) -> str:
@@ -193,11 +199,29 @@ def by_kind(found: pd.DataFrame) -> pd.DataFrame:
     (`lib.claims.findings.COLUMNS`).
     """
     rows = {
-        claim: {"paper": its.paper.iloc[0]}
-        | {k: outcome([*each]) if len(each := its[its.kind == k].verdict) else "" for k in KINDS}
+        claim: {"paper": its.paper.iloc[0]} | {k: _counted(its[its.kind == k], k) for k in KINDS}
         for claim, its in found.groupby("claim", sort=False)
     }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _counted(its: pd.DataFrame, kind: str) -> str:
+    """The outcome of a claim's findings of one kind; empty without findings."""
+    if its.empty:
+        return ""
+    became = outcome([*its.verdict])
+    negative = became in ("not reproduced", MIXED)
+    return "inconclusive" if negative and kind == AUDITED and not class_of(its) else became
+
+
+def class_of(its: pd.DataFrame) -> str:
+    """What the audit says of a claim, one of `CLASSES`, from its findings; empty if nothing."""
+    return next(filter(None, its[its.kind == AUDITED]["class"]), "")
+
+
+def why(its: pd.DataFrame) -> str:
+    """The audit's reason, with its numbers; empty without an audit."""
+    return next(filter(None, its[its.kind == AUDITED].why), "")
 
 
 def counts(each: pd.Series, outcomes: Sequence[str] = OUTCOMES) -> dict[str, int]:
@@ -205,6 +229,6 @@ def counts(each: pd.Series, outcomes: Sequence[str] = OUTCOMES) -> dict[str, int
     return {which: int((each == which).sum()) for which in outcomes}
 
 
-def in_numbers(each: pd.Series) -> str:
+def in_numbers(each: pd.Series, outcomes: Sequence[str] = OUTCOMES) -> str:
     """The counts in words, e.g. "8 reproduced, 1 mixed"; what does not occur is left out."""
-    return ", ".join(f"{n} {which}" for which, n in counts(each).items() if n)
+    return ", ".join(f"{n} {which}" for which, n in counts(each, outcomes).items() if n)
