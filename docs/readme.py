@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterable
 from dataclasses import fields
 
+import yaml
+
 from docs import pages
 from lib import paths, profiles
 from mini import recipes
@@ -15,13 +17,22 @@ MANY = 8  # notebooks that a cell of a table can name
 
 
 def coverage() -> str:
-    """A Markdown table of all items, for the README."""
+    """A Markdown table of all items, then of what is left out and why, for the README."""
     rows = []
     for item in catalogue.load().values():
         link = pages.link(item.title, item.notebook, paths.ROOT) if item.written else item.title
-        paper = pages.heading(item.paper)
-        rows.append({"Paper": paper, "Where": item.where, "Notebook": link})
+        rows.append({"Paper": pages.heading(item.paper), "Where": item.where, "Notebook": link})
+    for each in left_out():
+        why = f"Left out: {each['why']}"
+        rows.append(
+            {"Paper": pages.heading(each["paper"]), "Where": each["where"], "Notebook": why}
+        )
     return "\n".join(pages.table(rows)) + "\n"
+
+
+def left_out() -> list[dict[str, str]]:
+    """The papers' figures and tables that have no notebook: `paper`, `where`, `why`."""
+    return yaml.safe_load((paths.NOTEBOOKS / "left_out.yaml").read_text(encoding="utf-8"))
 
 
 MAIN_MODELS = (

@@ -205,8 +205,12 @@ def test_gallery_works_offline(figures, save):
         assert item.title in unescape(text)
 
 
-def test_coverage_lists_every_item():
-    assert len(readme.coverage().splitlines()) == 2 + len(catalogue.load())
+def test_coverage_lists_every_item_and_what_is_left_out():
+    rows = readme.coverage().splitlines()[2:]
+    assert len(rows) == len(catalogue.load()) + len(readme.left_out())
+    assert sum("Left out: " in row for row in rows) == len(readme.left_out())
+    for each in readme.left_out():
+        assert each["paper"] in papers.KEYS and each["why"]
 
 
 def test_the_tables_of_the_readme_are_up_to_date():
