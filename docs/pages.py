@@ -6,6 +6,7 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
+from lib import paths
 from lib.claims import papers, verdicts
 from workflow import catalogue
 
@@ -106,3 +107,8 @@ def table(rows: list[dict]) -> list[str]:
 def link(text: str, target: Path, base: Path) -> str:
     """A link in Markdown, from a page in `base`."""
     return f"[{text}]({relative(target, base)})"
+
+
+def notebook(item: str, base: Path, text: str = "") -> str:
+    """A link in Markdown to an item's notebook, under its name or another text."""
+    return link(text or item, paths.NOTEBOOKS / f"{item}.ipynb", base)

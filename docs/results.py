@@ -8,7 +8,6 @@ import pandas as pd
 import yaml
 
 from docs import pages
-from lib import paths
 from lib.claims import findings, papers, verdicts
 from lib.claims.errors import errors
 
@@ -123,7 +122,7 @@ def _five_lines(found: pd.DataFrame, base: Path) -> list[str]:
     for k, plain in enumerate(five(), start=1):
         row = row_of(plain, found)
         if row is not None:
-            notebook = pages.link(row["item"], paths.NOTEBOOKS / f"{row['item']}.ipynb", base)
+            notebook = pages.notebook(row["item"], base)
             seen = f"{pages.measured(row)} ({pages.measured_on(row)})"
             lines.append(f"{k}. {plain.text} {row.verdict.capitalize()}: {seen}; {notebook}.")
     return lines or ["None of the findings that this page tells of was made."]
@@ -137,9 +136,7 @@ def _errors(base: Path) -> list[str]:
             "What it says": e.says,
             "What it should be": e.should_be,
             "What it changes": e.changes,
-            "Notebook": pages.link(
-                e.notebook.partition("/")[2], paths.NOTEBOOKS / f"{e.notebook}.ipynb", base
-            ),
+            "Notebook": pages.notebook(e.notebook, base, e.notebook.partition("/")[2]),
         }
         for e in errors()
     ]
@@ -189,7 +186,7 @@ def _details(claim: str, its: pd.DataFrame, base: Path) -> list[str]:
             lines.append("- planned")
             continue
         kind = verdicts.KINDS[row.kind]
-        notebook = pages.link(row["item"], paths.NOTEBOOKS / f"{row['item']}.ipynb", base)
+        notebook = pages.notebook(row["item"], base)
         seen = f" {pages.measured(row)}" if pages.measured(row) else ""
         since = f" (in the record since {row.since})" if row.since else ""
         said = [
