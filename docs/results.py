@@ -8,7 +8,7 @@ import pandas as pd
 import yaml
 
 from docs import pages
-from lib.claims import findings, papers, verdicts
+from lib.claims import elsewhere, findings, papers, verdicts
 from lib.claims.errors import errors
 
 FIVE = Path(__file__).with_name("results.yaml")
@@ -117,6 +117,11 @@ def seeds(its: pd.DataFrame) -> str:
     return "yes" if agree == len(several) else "no" if not agree else f"{agree} of {len(several)}"
 
 
+def reported(claim: str) -> str:
+    """What others report of a claim on real models, in a word each; never counted as ours."""
+    return ", ".join(dict.fromkeys(entry.says for entry in elsewhere.of(claim)))
+
+
 def _five_lines(found: pd.DataFrame, base: Path) -> list[str]:
     lines = []
     for k, plain in enumerate(five(), start=1):
@@ -155,6 +160,7 @@ def _claims(found: pd.DataFrame, kinds: pd.DataFrame) -> Iterable[dict]:
                 for kind, label in verdicts.KINDS.items()
             },
             "Seeds agree": seeds(its),
+            "Reported elsewhere": reported(claim),
         }
 
 
@@ -201,6 +207,9 @@ def _details(claim: str, its: pd.DataFrame, base: Path) -> list[str]:
         lines.append(" ".join(" ".join(filter(None, said)).split()))
     if audited := verdicts.class_of(its):
         lines.append(f"- Audit, small models: **{audited}**. {verdicts.why(its)}")
+    for entry in elsewhere.of(claim):
+        said = f"- Reported elsewhere: **{entry.says}**. {entry.text}"
+        lines.append(f"{said} [{entry.source}]({entry.link}).")
     return [*lines, "", "</details>", ""]
 
 

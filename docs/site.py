@@ -20,7 +20,7 @@ import pandas as pd
 
 from docs import pages, report, results
 from lib import paths, profiles
-from lib.claims import evidence, findings, papers, verdicts
+from lib.claims import elsewhere, evidence, findings, papers, verdicts
 from lib.claims.errors import errors
 from workflow import catalogue, freshness, notebooks
 
@@ -31,6 +31,7 @@ TITLE = "The modality gap, reproduced"
 WRITTEN_OTHERWISE = {
     r"\arg": r"\operatorname{arg}",
     r"\_": "_",
+    r"\%": "%",
     r"\begin{aligned}": r"\begin{array}{rl}",
     r"\end{aligned}": r"\end{array}",
 }
@@ -246,6 +247,7 @@ class Source:
                 "audit_why": verdicts.why(its),
                 "fragile": {k: results.fragile(its[its.kind == k]) for k in outcomes},
                 "seeds_agree": results.seeds(its),
+                "elsewhere": elsewhere.of(claim),
                 "findings": [self.finding(row) for _, row in its.iterrows() if row["item"]],
             }  # fmt: skip
 
