@@ -1,6 +1,7 @@
 """Data sets are read from stand-ins in the formats of the real repositories."""
 
 import hashlib
+import io
 import sys
 import types
 from dataclasses import replace
@@ -632,6 +633,95 @@ def test_cifar10_is_downloaded_at_a_fixed_commit(cifar10, monkeypatch):
     (url,) = asked
     assert "/241b47dd160728646561bbad6199ce0e9389947d/" in url
     assert url.endswith("cifar10_train_ViT-B-32_laion2b_s34b_b79k/train_shard012.npz")
+
+
+@pytest.fixture
+def shards(hub_cache, monkeypatch):
+    """A stand-in for the server of all shards, seven images in each.
+
+    What it serves (address -> content) and what it was asked for.
+    """
+    rng, label = np.random.default_rng(1), np.array([2, 0, 1, 2, 1, 0, 2])
+    texts = rng.normal(size=(3, 4)).astype(np.float32)
+    served, asked = {}, []
+    for split, blobs in published_files.CIFAR10_BLOBS.items():
+        ids = []
+        for i in range(len(blobs)):
+            file = io.BytesIO()
+            image = rng.normal(size=(7, 4)).astype(np.float32)
+            traps = {name: np.array([Trap()], dtype=object) for name in ("fns", "meta")}
+            np.savez(file, vision_emb=image, text_emb=texts[label], label_ids=label, **traps)
+            content = file.getvalue()
+            served[f"cifar10_{split}_ViT-B-32_laion2b_s34b_b79k/{split}_shard{i:03}.npz"] = content
+            ids.append(hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest())
+        monkeypatch.setitem(published_files.CIFAR10_BLOBS, split, ids)
+
+    def server(self, url, output, *args, **kwargs):
+        asked.append("/".join(url.split("/")[-2:]))
+        with open(getattr(output, "name", output), "wb") as target:
+            target.write(served[asked[-1]])
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", server)
+    return served, asked
+
+
+@pytest.mark.parametrize(("split", "n"), [("train", 13), ("test", 3)])
+def test_all_of_published_cifar10(shards, split, n):
+    """All shards in their order, each asked for once; the sample's shard is one of them."""
+    served, asked = shards
+    for _ in range(2):
+        found = published_cifar10(split)
+        assert found.image.shape == (7 * n, 4) and found.classes.shape == (3, 4)
+        assert found.label.tolist() == [2, 0, 1, 2, 1, 0, 2] * n
+    assert asked == [name for name in served if f"/{split}_" in name]
+    with np.load(io.BytesIO(served[asked[-1]])) as last:
+        np.testing.assert_array_equal(found.image[-7:], last["vision_emb"])
+        np.testing.assert_array_equal(found.classes, last["text_emb"][[1, 2, 0]])
+
+
+def test_damaged_shard_is_refused_and_not_kept(shards):
+    served, asked = shards
+    name = "cifar10_test_ViT-B-32_laion2b_s34b_b79k/test_shard001.npz"
+    whole, served[name] = served[name], served[name][:-4]
+    with pytest.raises(NotAvailable, match=r"shard001.npz is damaged: its git blob id differs"):
+        published_cifar10("test")
+    kept = paths.CACHE / "cifar10_clip"
+    assert [file.name for file in kept.iterdir()] == ["test_shard000.npz"]
+    served[name] = whole
+    assert len(published_cifar10("test").label) == 21
+    (kept / "test_shard001.npz").write_bytes(whole[:-4])  # a kept one is checked again
+    assert len(published_cifar10("test").label) == 21
+    assert [each[-5:-4] for each in asked] == ["0", "1", "1", "2", "1"]
+
+
+def test_changed_shard_of_ones_own_is_refused(shards, tmp_path, monkeypatch):
+    served, asked = shards
+    monkeypatch.setenv("MODALITY_GAP_DATA", str(tmp_path))
+    for name, content in served.items():
+        (tmp_path / name.split("/")[1]).write_bytes(content)
+    assert len(published_cifar10("train").label) == 91 and not asked
+    (tmp_path / "train_shard003.npz").write_bytes(b"other")
+    with pytest.raises(NotAvailable, match=r"train_shard003.npz is not the .* git blob id differs"):
+        published_cifar10("train")
+
+
+def test_unknown_split_of_cifar10():
+    with pytest.raises(ValueError, match=r"no split of CIFAR-10 'tests'.*test"):
+        published_cifar10("tests")
+
+
+def test_git_blob_id_is_that_of_git(tmp_path):
+    """Known by heart from `git hash-object`; and the shards' ids are ids, all different."""
+    for content, blob in [
+        (b"", "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"),
+        (b"hello\n", "ce013625030ba8dba906f756967f9e9ca394464a"),
+    ]:
+        (tmp_path / "file").write_bytes(content)
+        assert published_files._is_published(tmp_path / "file", blob)
+    ids = [blob for blobs in published_files.CIFAR10_BLOBS.values() for blob in blobs]
+    assert len(ids) == len(set(ids)) == 16 and {len(bytes.fromhex(each)) for each in ids} == {20}
+    assert ids[12].startswith("fec39dc2")
 
 
 # --- embeddings ---------------------------------------------------------------------------------

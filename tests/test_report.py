@@ -56,7 +56,7 @@ def test_results_md_holds_every_claim(figures, save):
     rows = [line for line in text.splitlines() if re.match(r"\| \[\w+-\d+\]\(#", line)]
     assert len(rows) == len(papers.claims())
     # A bar within a text is escaped, so that every row has the same number of cells.
-    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {8}
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {9}
     of = {re.match(r"\| \[([\w-]+)\]", row).group(1): row.split(" | ") for row in rows}
     assert of["i0t-3"][3:6] == ["", "reproduced (fragile)", "reproduced"]
     assert of["i0t-4"][3:6] == ["inconclusive", "", ""]

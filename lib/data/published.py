@@ -1,9 +1,11 @@
 """Embeddings of real CLIP that others have published, and what belongs to them, checked by hash.
 
 A file is taken from the folder that MODALITY_GAP_DATA names (itself or a subfolder), else from the
-cache, else downloaded at a fixed commit; its SHA-256 must be the published file's.
+cache, else downloaded at a fixed commit; its SHA-256 must be the published file's, or, where the
+file was never seen here, its git blob id.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +23,12 @@ from lib.encoders.download import NotAvailable
 from lib.encoders.embeddings import Embeddings, embed
 
 CLIP, CLIP_PAIRS = "published CLIP", "500 COCO pairs"  # how notebooks call it, and its data
-OPENCLIP, CIFAR10_IMAGES = "published OpenCLIP ViT-B/32", "848 CIFAR-10 images"
+OPENCLIP = "published OpenCLIP ViT-B/32"
+CIFAR10_IMAGES = {  # split -> what a finding gives as its data
+    "sample": "848 CIFAR-10 images",
+    "train": "50,000 CIFAR-10 images",
+    "test": "10,000 CIFAR-10 images",
+}
 # folder of our own data or cache -> where its files are published
 _ADDRESS = {
     "mind_the_gap": "https://raw.githubusercontent.com/Weixin-Liang/Modality-Gap/"
@@ -30,11 +37,32 @@ _ADDRESS = {
     "1152656d3b8c66c48fc6a4357e159f5e21bd2d2d/annotations/",
     "cifar10_clip": "https://raw.githubusercontent.com/manu-kick/"
     "Deep-subspace-aligment-and-modality-gap-dimensions/241b47dd160728646561bbad6199ce0e9389947d/"
-    "dataset/cifar10/precomputed_cifar10_text_vision_labels/"
-    "cifar10_train_ViT-B-32_laion2b_s34b_b79k/",
+    "dataset/cifar10/precomputed_cifar10_text_vision_labels/",
 }
 CAPTIONS = "1018a8760deaf1fc71be2f1b8da1a1348b9c35994af4322ca2fd795a78abb79c"
 CIFAR10 = "8684a368fe0db55c7decfcadccdada7b2394558aeca54d149d30a78e34054e3c"
+CIFAR10_BLOBS = {  # split -> git blob ids of its shards
+    "train": [
+        "556d4dbc717b8bd0a2fc9b1ce5fb627b615a1c3f",
+        "e1089d74e6f4ae97135b65324403b9d24101c37a",
+        "984a73ff3f0cef9f527393397af7a57756a0bf1c",
+        "7b3f700605d254d6985e54bc4b215ebc29c7f074",
+        "3416f44b8d62d6c4b877c09a9a3ff1941f0da904",
+        "b1d948078017a7409435914e638441a137bc6e0f",
+        "ab2eaab7174aad9c48ea5c968414ffbab68a747d",
+        "b4b8843782b3556623d1e158029d76a48bc8ae65",
+        "50ad984ab235599f18d0e45782a7e5192f4aa0f7",
+        "2662c1373a319e2a055eafe984de567dd765c8da",
+        "3988fdca5295f032661099ade6f918839e01c4cf",
+        "e3306c25e638c8eabd7e128bbd9535db3968bc3d",
+        "fec39dc22ddaec072730fd67bf0ca4e8c7a6bf91",
+    ],
+    "test": [
+        "cbb1b7a1928bbc1ccb587bfd434297dc3bc0847a",
+        "63055cd32f50c875140ced17a7884f82c7c24bae",
+        "6fb5b41ac164b5dbdf0d3af4df7f4bf12d5f8b9a",
+    ],
+}
 PUBLISHED = {
     "clip": "7227280ace0f145d2c45afa8ab507a1cb280e9460aa271fe9052d08e35342adb",
     "clip_random": "c6a5f9ca3fba36d635fd47d20b3cdd5b9ac78dc462070240fdc2ee2786110403",
@@ -89,19 +117,37 @@ class Classified(NamedTuple):
     label: np.ndarray
 
 
-def published_cifar10() -> Classified:
-    """OpenCLIP ViT-B/32 (laion2b_s34b_b79k) on 848 training images of CIFAR-10, by others.
+def published_cifar10(split: str = "sample") -> Classified:
+    """OpenCLIP ViT-B/32 (laion2b_s34b_b79k) on images of CIFAR-10, by others.
 
     Image and text embeddings of 512 dimensions, float32 and L2-normalised; a class's text is its
     bare name. Labels are those of CIFAR-10. Source: the repository
     manu-kick/Deep-subspace-aligment-and-modality-gap-dimensions (no licence: not redistributed).
 
-    Raises: NotAvailable if there is no such file and no network.
+    Args:
+        split: "sample" (848 training images, 2 MB), "train" (50,000, about 115 MB) or "test"
+            (10,000, about 23 MB).
+
+    Raises: ValueError for an unknown split; NotAvailable if a file is not there and there is no
+        network, or if it is not the published one.
     """
-    with np.load(_fetched("cifar10_clip", "train_shard012.npz", CIFAR10), allow_pickle=False) as of:
-        image, text, label = of["vision_emb"], of["text_emb"], of["label_ids"].astype(np.int64)
+    if split not in CIFAR10_IMAGES:
+        raise ValueError(suggestions.unknown("split of CIFAR-10", split, CIFAR10_IMAGES))
+    part = "train" if split == "sample" else split
+    shards = {f"{part}_shard{i:03}.npz": blob for i, blob in enumerate(CIFAR10_BLOBS[part])}
+    if split == "sample":
+        shards = {"train_shard012.npz": CIFAR10}
+    folder = f"cifar10_{part}_ViT-B-32_laion2b_s34b_b79k"
+    files = [_fetched("cifar10_clip", f"{folder}/{name}", shards[name]) for name in shards]
+    image, text, label = map(np.concatenate, zip(*map(_arrays, files), strict=True))
     first = np.unique(label, return_index=True)[1]
     return Classified(image.astype(np.float32), text[first].astype(np.float32), label)
+
+
+def _arrays(shard: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image and text embeddings (n, d) and labels (n,) of a shard; pickled arrays are not read."""
+    with np.load(shard, allow_pickle=False) as of:
+        return of["vision_emb"], of["text_emb"], of["label_ids"].astype(np.int64)
 
 
 def pairs_by_model(
@@ -131,25 +177,47 @@ def data_of(model: str) -> str:
     return CLIP_PAIRS if model == CLIP else ""
 
 
-def _fetched(folder: str, file: str, sha256: str) -> Path:
-    """A published file: our own, that of the cache, or downloaded."""
+def _fetched(folder: str, file: str, known: str) -> Path:
+    """A published file: our own, that of the cache, or downloaded.
+
+    `file` is its path below the address of the folder, of which only the name counts here; `known`
+    is its SHA-256 or its git blob id. One of the cache that is not the published one is renewed.
+    """
+    name = Path(file).name
     own = sources.own_folder()
-    for path in [own / file, own / folder / file] if own else []:
+    for path in [own / name, own / folder / name] if own else []:
         if path.is_file():
-            if pooch.file_hash(str(path)) != sha256:
-                raise NotAvailable(f"{path} is not the published file: its SHA-256 differs.")
+            if not _is_published(path, known):
+                raise NotAvailable(f"{path} is not the published file: its {_kind(known)} differs.")
             return path
-    kept = paths.CACHE / folder
-    if download.offline() and not (kept / file).is_file():
-        raise NotAvailable(_NO_PUBLISHED.format(file=file, why="HF_HUB_OFFLINE is set"))
+    kept = paths.CACHE / folder / name
+    if kept.is_file() and not _is_published(kept, known):
+        kept.unlink()
+    if download.offline() and not kept.is_file():
+        raise NotAvailable(_NO_PUBLISHED.format(file=name, why="HF_HUB_OFFLINE is set"))
     pooch.get_logger().setLevel("WARNING")
     try:
         get = pooch.HTTPDownloader(timeout=(5, 30))
-        return Path(pooch.retrieve(_ADDRESS[folder] + file, sha256, file, kept, downloader=get))
+        pooch.retrieve(_ADDRESS[folder] + file, None, name, kept.parent, downloader=get)
     except OSError as error:  # requests' errors are OSErrors
-        raise NotAvailable(_NO_PUBLISHED.format(file=file, why="there is no network")) from error
-    except ValueError as error:
-        raise NotAvailable(f"The download of {file} is damaged: its SHA-256 differs.") from error
+        raise NotAvailable(_NO_PUBLISHED.format(file=name, why="there is no network")) from error
+    if not _is_published(kept, known):
+        kept.unlink(missing_ok=True)
+        raise NotAvailable(f"The download of {name} is damaged: its {_kind(known)} differs.")
+    return kept
+
+
+def _is_published(file: Path, known: str) -> bool:
+    """Whether the file's SHA-256, or its git blob id, is `known`."""
+    content = file.read_bytes()
+    if _kind(known) == "SHA-256":
+        return hashlib.sha256(content).hexdigest() == known
+    whole = b"blob %d\0" % len(content) + content
+    return hashlib.sha1(whole, usedforsecurity=False).hexdigest() == known
+
+
+def _kind(known: str) -> str:
+    return "SHA-256" if len(known) == 64 else "git blob id"
 
 
 _NO_PUBLISHED = (
