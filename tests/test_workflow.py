@@ -63,7 +63,17 @@ def test_help_names_every_option(capsys):
         cli.main(["--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    for option in ("profile", "only", "list", "jobs", "force", "test", "retrain", "assignments"):
+    for option in (
+        "profile",
+        "only",
+        "list",
+        "jobs",
+        "force",
+        "test",
+        "retrain",
+        "assignments",
+        "convert",
+    ):
         assert f"--{option}" in text
 
 

@@ -19,6 +19,7 @@ TESTS = {
     "notebooks": "notebooks",
     "browser": "browser",
 }
+FORMATS = ("alignclip", "transformers", "pickle")  # kinds of models that --convert reads
 USAGE, INTERRUPTED = 2, 130
 # Modules that an option runs, with packages that they need beyond the environment's core.
 SITE, ASSIGNMENTS = ("myst_nb", "furo", "latex2mathml"), ("nbgrader",)
@@ -49,6 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
             return module("docs.record", "--profile", options.profile)
         if options.add_evidence:
             return module("docs.record", "--add", *map(callers, options.add_evidence))
+        if options.convert:
+            return convert(options)
         from workflow import run
 
         return run.run(options)
@@ -106,10 +109,20 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="for maintainers: make the last run the record (evidence/, RESULTS.md)")  # fmt: skip
     add("--add-evidence", nargs="+", metavar="FILE",
         help="check a bundle of somebody else's run, and add it to the record")  # fmt: skip
+    add("--convert", nargs=2, metavar=("KIND", "PATH"),
+        help="rewrite a model of another kind as a folder of open_clip: "
+        + ", ".join(FORMATS))  # fmt: skip
+    add("--as", dest="name", metavar="NAME",
+        help="with --convert: name of the folder in the cache, or a path with a /")  # fmt: skip
+    add("--sha256", metavar="HASH", help="with --convert: what the weights' file must have")
     add("--check", action="store_true", help=argparse.SUPPRESS)  # the options only
     options = parser.parse_args(arguments)
     if options.test and options.test not in TESTS:
         raise Usage(suggestions.unknown("set of tests", options.test, TESTS))
+    if options.convert and options.convert[0] not in FORMATS:
+        raise Usage(suggestions.unknown("kind of model to convert", options.convert[0], FORMATS))
+    if (options.name or options.sha256) and not options.convert:
+        raise Usage("--as and --sha256 go with --convert KIND PATH.")
     if options.jobs < 1:
         raise Usage(f"--jobs needs a number above 0, not {options.jobs}.")
     return options
@@ -175,6 +188,17 @@ def module(name: str, *arguments: str) -> int:
 def callers(file: str) -> str:
     """A file that the caller named: relative to where ./run_all.sh was called."""
     return os.path.join(os.environ.get("MODALITY_GAP_CALLED_FROM", os.getcwd()), file)
+
+
+def convert(options: argparse.Namespace) -> int:
+    kind, source = options.convert
+    arguments = [kind, callers(source)]
+    if options.name:
+        path = callers(options.name) if os.sep in options.name else options.name
+        arguments += ["--as", path]
+    if options.sha256:
+        arguments += ["--sha256", options.sha256]
+    return module("lib.encoders.convert", *arguments)
 
 
 def extra(group: str, packages: tuple[str, ...], name: str, *arguments: str) -> int:
