@@ -234,3 +234,43 @@ def test_reversals_against_counting():
     np.testing.assert_allclose(scores.reversals(before, 2 * before + 1), 0, atol=1e-12)
     with pytest.raises(ValueError, match=r"\(n, n\) are wanted"):
         scores.reversals(before, after[:5])
+
+
+def words(caption):
+    """The content words of a caption, by a short list of stop words."""
+    kept = "".join(c if c.isalnum() else " " for c in caption.lower()).split()
+    return {word for word in kept if len(word) > 1} - {"the", "on", "and", "of", "in", "with"}
+
+
+def f1(one, other):
+    both = len(words(one) & words(other))
+    return 2 * both / (len(words(one)) + len(words(other))) if both else 0
+
+
+SAID = [
+    ["A red dog on the grass.", "Two dogs"],
+    ["a RED barn, red and green"],
+    ["Grass", "the dog of the barn", "in a barn with a dog"],
+]
+
+
+def test_overlap_against_a_loop():
+    expected = [
+        [np.mean([f1(one, other) for one in a for other in b]) for b in SAID[:2]] for a in SAID
+    ]
+    np.testing.assert_allclose(scores.overlap(SAID, SAID[:2]), expected, atol=1e-12)
+    same = scores.overlap(SAID, SAID)
+    np.testing.assert_allclose(same, same.T, atol=1e-12)
+    assert same[1, 1] == 1 and same[0, 0] == 0.5  # "dog" and "dogs" share nothing
+
+
+def test_overlap_without_words_is_zero():
+    assert scores.overlap([["the a of"]], [["of"], ["a dog"]]).tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [([], [["dog"]]), ([["dog"]], []), ([["dog"], []], [["dog"]]), ([["of"]], [["of"]])]
+)
+def test_overlap_needs_captions_with_words(a, b):
+    with pytest.raises(ValueError):
+        scores.overlap(a, b)

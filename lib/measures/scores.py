@@ -1,8 +1,10 @@
 """Image-caption scores on embeddings: CLIP-S, RefCLIP-S and I0T-S, and their rank correlation.
 
 Three scales of "CLIPScore" are about; here CLIP-S is 2.5 * max(cos, 0) (Hessel et al.), I0T-S is
-the bare cosine. One score per pair.
+the bare cosine. One score per pair. `overlap` compares captions by their words, without a model.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -88,6 +90,32 @@ def i0t_s(x, y, standardiser, sides: tuple[str, str] = ("image", "text")) -> np.
         raise ValueError(f'sides must be two of "image" and "text", not {sides!r}.')
     x, y = validation.pairs(x, y)
     return cosine(apply[sides[0]](x), apply[sides[1]](y))
+
+
+def overlap(a: Sequence[Sequence[str]], b: Sequence[Sequence[str]]) -> np.ndarray:
+    """(n, m) overlap of words, in [0, 1], of n lists of captions with m others.
+
+    The mean F1 over all couples of a caption of one list and a caption of the other. The F1 of two
+    sets of words is 2 |both| / (|one| + |other|), the harmonic mean of precision and recall. A word
+    is two or more letters or digits, in lower case; scikit-learn's English stop words do not count.
+    No human rating: "puppy" and "dog" share nothing.
+
+    Raises: ValueError for no list, a list without a caption, or captions without any word.
+    """
+    from sklearn.feature_extraction.text import CountVectorizer  # slow to import
+
+    if not len(a) or not len(b) or not all(map(len, [*a, *b])):
+        raise ValueError("Both sides need a list of captions at least, and every list a caption.")
+    counter = CountVectorizer(binary=True, stop_words="english", dtype=float)
+    counter.fit([caption for each in (*a, *b) for caption in each])
+    words, size, mean = [], [], []
+    for side in (a, b):
+        owner = np.repeat(range(len(side)), [len(each) for each in side])
+        words.append(counter.transform([caption for each in side for caption in each]))
+        size.append(np.asarray(words[-1].sum(1)).ravel())
+        mean.append((owner == np.arange(len(side))[:, None]) / np.bincount(owner)[:, None])
+    shared = (words[0] @ words[1].T).toarray()
+    return mean[0] @ (2 * shared / np.maximum(np.add.outer(*size), 1)) @ mean[1].T
 
 
 def kendall(a, b, variant: str = "b") -> float:
