@@ -73,7 +73,9 @@ def intervals(
     look = look or {None: (MAIN, "o")}
     some = table[table[row].isin(place)]
     for k, (entry, (colour, mark)) in enumerate(look.items()):
-        its = some if entry is None else some[some[series or row] == entry]
+        # One by one: pandas would compare an entry that is a tuple part by part.
+        of_entry = [entry in (None, each) for each in some[series or row]]
+        its = some[np.array(of_entry, bool)]
         beside = (k - (len(look) - 1) / 2) * 0.7 / len(look) if series else 0.0
         other = its.seed > 0 if "seed" in its else np.zeros(len(its), bool)
         at = its[row].map(place).to_numpy(float) + beside

@@ -30,9 +30,13 @@ class Profile(BaseModel):
         n_pairs: pairs of the test split that are used.
         n_train_pairs: pairs of the train split that are used to fit means.
         n_bootstrap: resamples behind every interval.
+        query_caption: the caption that stands for an image where only one is used, counted from 0:
+            the world's fourth names everything, those of COCO and Flickr30k are all alike.
         pairs_2: a second data set of pairs, if there is one.
         targets: data sets of pairs to retrieve from beyond the main one, and to fine-tune on.
         also: further models that a comparison over models may use.
+        shifted: a labelled set ("test") and its shifted twins, where these are data sets of their
+            own; the world's are splits of each of its labelled sets.
         small: sizes were cut down for a quick try.
     """
 
@@ -47,9 +51,11 @@ class Profile(BaseModel):
     n_pairs: Size
     n_train_pairs: Size
     n_bootstrap: Annotated[StrictInt, Field(ge=100)]
+    query_caption: Annotated[StrictInt, Field(ge=0)] = 0
     pairs_2: Name | None = None
     targets: tuple[Name, ...] = ()
     also: tuple[Name, ...] = ()
+    shifted: dict[Name, Name] = {}
     small: bool = False
 
     def seeds(self, role: str = "clip") -> list[str]:

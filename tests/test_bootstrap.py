@@ -361,3 +361,12 @@ def test_minus_pairs_the_keys_that_differ_at_their_end():
     scores = {("a", "native"): ITEMS, ("a", "OTI"): OTHERS, ("b", "OTI"): OTHERS}
     found = bootstrap.minus(scores, "native", 200, seed=3)
     assert found == {("a", "OTI"): bootstrap.paired_difference(OTHERS, ITEMS, 200, seed=3)}
+
+
+def test_estimates_are_read_in_a_table_or_none():
+    made = {("a", 0): bootstrap.Estimate(1.0, 0.5, 1.5), ("b", 1): bootstrap.Estimate(-1, -2, 0)}
+    words = bootstrap.in_words(made, "+z.1f")
+    assert words.loc["a", 0] == f"{made['a', 0]:+z.1f}"
+    assert words.loc[["a"], 1].isna().all()
+    assert list(bootstrap.in_words(dict(reversed(made.items())), level=0, sort=False)) == ["b", "a"]
+    assert bootstrap.in_words({}).add_prefix("seed ").empty

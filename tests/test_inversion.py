@@ -520,3 +520,56 @@ def test_nothing_is_known_to_be_out_of_reach_without_a_last_map(tmp_path):
     assert torch.equal(inversion.reachable(model, "image"), torch.eye(8))
     with pytest.raises(ValueError, match='side must be "text" or "image"'):
         inversion.reachable(model, "audio")
+
+
+SIZES = "large", "small"
+
+
+@pytest.mark.parametrize("room", [1, 3, 7])
+def test_a_full_memory_halves_the_batch(make, tmp_path, monkeypatch, room):
+    """More than `room` items at a time do not fit; the result is that of a larger memory."""
+    target = functional.normalize(torch.randn(8, 8, generator=torch.Generator().manual_seed(1)))
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "large")
+    large = inversion.oti(make("clip"), target, steps=[0, 3], batch=8)
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "small")
+    real, asked = inversion._search, []
+
+    def search(encode, some, *more):
+        asked.append(len(some))
+        if len(some) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return real(encode, some, *more)
+
+    monkeypatch.setattr(inversion, "_search", search)
+    small = inversion.oti(make("clip"), target, steps=[0, 3], batch=8)
+    assert asked[:2] == [8, 4]
+    assert asked.count(8) == 1
+    for name in ("at", "tokens", "loss"):
+        assert torch.allclose(getattr(small, name), getattr(large, name), atol=1e-5), name
+    kept = [
+        sorted(p.name for p in (tmp_path / size).rglob("*.safetensors"))
+        for size in ("large", "small")
+    ]
+    assert kept[0] == kept[1]  # found under the same name, however many were searched at a time
+
+
+def test_one_item_that_does_not_fit_is_an_error(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "CACHE", tmp_path)
+    monkeypatch.setattr(
+        inversion, "_search", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError())
+    )
+    with pytest.raises(torch.OutOfMemoryError):
+        inversion.oti(make("clip"), torch.eye(8)[:2], steps=1)
+
+
+def test_two_notebooks_share_a_search(make, tmp_path, monkeypatch):
+    """Same model, images, steps and seed: more items only add batches, none is searched twice."""
+    monkeypatch.setattr(paths, "CACHE", tmp_path)
+    target = functional.normalize(torch.randn(12, 8, generator=torch.Generator().manual_seed(2)))
+    ask = {"tokens": 1, "steps": [0, 1, 2], "batch": 4}
+    first = inversion.oti(make("siglip"), target[:8], seed=0, **ask)
+    asked, real = [], inversion._search
+    monkeypatch.setattr(inversion, "_search", lambda *a: asked.append(len(a[1])) or real(*a))
+    again = inversion.oti(make("siglip"), target, **ask)
+    assert asked == [4]
+    assert torch.equal(again.embeddings[:8], first.embeddings)

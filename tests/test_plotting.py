@@ -262,3 +262,15 @@ def test_a_heat_map_of_estimates_marks_what_is_sure_and_leaves_what_is_lacking_e
     shown = [(text.get_text(), text.get_weight()) for text in ax.texts]
     assert shown == [("-2.0", "bold"), ("", "normal"), ("+2.0", "bold"), ("+1.0", "normal")]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["b", "a"]
+
+
+def test_entries_may_be_tuples():
+    """Rows with keys of two parts, and none of them: pandas compares tuples part by part."""
+    keys = [("a", "test"), ("b", "test"), ("c", "ink")]
+    table = pd.DataFrame({"row": keys, "value": [1.0, 2, 3], "low": 0.0, "high": 4.0})
+    look = dict.fromkeys(keys, ("black", "o"))
+    for some, n in ((table, 3), (table.iloc[:2], 2), (table.iloc[:0], 0)):
+        _, ax = plt.subplots()
+        plotting.intervals(ax, some, dict.fromkeys(keys, ""), "row", look=look)
+        assert sum(len(line.get_xdata()) for line in ax.lines) == n
+        plt.close()

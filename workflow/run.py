@@ -103,6 +103,8 @@ def _snakemake(
         *("--rerun-triggers", "mtime", "--scheduler", "greedy"),
         *("--config", f"profile={which.name}", f"items={' '.join(items)}", "runner=1"),
     ]
+    if _on_gpu(which):  # sixteen notebooks at once would fill its memory
+        command += ["gpu=1", "--resources", "gpu=1"]
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     _log(which).parent.mkdir(parents=True, exist_ok=True)
@@ -117,6 +119,15 @@ def _snakemake(
         except KeyboardInterrupt:
             _stop(process)
             raise
+
+
+def _on_gpu(which: profiles.Profile) -> bool:
+    """Whether the notebooks share a GPU: published models take one, small ones never do."""
+    if which.evidence != "real":
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _interrupt(*_):

@@ -37,7 +37,10 @@ def load_labelled(name: str, split: str = "test", n: int | None = None) -> Datas
         )
     rows = sources.complete(rows, source.rows if split == "test" else None, name)
     classes = (folder / "classnames.txt").read_text().splitlines() if source.tar else None
-    return sources.first(_labelled(rows, f"{name}-{split}", source.label, classes), n)
+    title, label = f"{name}-{split}", source.label
+    if source.label_2:
+        rows, label, classes = _combined(rows, title, source.label, source.label_2)
+    return sources.first(_labelled(rows, title, label, classes), n)
 
 
 def load_test_images(name: str, n: int, seed: int = 0) -> Dataset:
@@ -69,6 +72,17 @@ def same_images(sets: dict[str, Dataset]) -> list[list[str]]:
     for name, rows in sets.items():
         groups.setdefault(tuple(rows["image_id"][:]), []).append(name)
     return list(groups.values())
+
+
+def _combined(rows: Dataset, title: str, *columns: str) -> tuple[Dataset, str, list[str]]:
+    """Rows with one more column: two labels in one. Its name, and the names of its classes."""
+    names = [getattr(rows.features.get(column), "names", None) for column in columns]
+    if not all(names):
+        raise NotAvailable(f"{title} does not say what its classes are called.")
+    first, second = (np.array(rows.select_columns(column)[column]) for column in columns)
+    both = " and ".join(columns)
+    classes = [f"{one} {other}" for one in names[0] for other in names[1]]
+    return rows.add_column(both, first * len(names[1]) + second), both, classes
 
 
 def _labelled(rows: Dataset, title: str, label: str, classes: list[str] | None) -> Dataset:

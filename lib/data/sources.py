@@ -72,7 +72,8 @@ class Labelled:
     """Images with one label each, as parquet (`SPLIT-*.parquet`) or tar files (`SPLIT/*.tar`).
 
     `splits` maps our names of the splits to the repository's. `rows` is the size of the test
-    split, checked so that half a data set is never taken for all of it.
+    split, checked so that half a data set is never taken for all of it. With `label_2`, a second
+    column of labels, the class is the combination of both ("White" and "Male": "White Male").
     """
 
     repo: str
@@ -81,6 +82,7 @@ class Labelled:
     label: str = "label"
     tar: bool = False
     rows: int | None = None
+    label_2: str = ""
 
 
 def _tar(repo: str, revision: str, rows: int | None = None, **options) -> Labelled:
@@ -100,10 +102,18 @@ LABELLED = {
     "birdsnap": Labelled(
         "isaacchung/birdsnap", "fd23015508be94f0b5b59d61630e4ea2536509e4", label="common"
     ),
-    "caltech101": Labelled("mteb/Caltech101", "52439cf6d4f6ebf563d8cdc7f2c5371d9efd2686"),
+    "caltech101": Labelled("mteb/Caltech101", "011e51e5fb01f0c820824734edb7a539ab8e6650"),
     "cars": Labelled("isaacchung/StanfordCars", "09ffe9bc7864d3f1e851529e5c4b7e05601a04fb"),
     "cub": Labelled("Donghyun99/CUB-200-2011", "0e344a8256fa95fe1e5c05325d407a94a961dbab"),
     "dtd": Labelled("tanganke/dtd", "d2afa97d9f335b1a6b3b09c637aef667f98f966e", rows=1_880),
+    "fairface": Labelled(  # faces with a margin of 0.25; their race and gender
+        "HuggingFaceM4/FairFace",
+        "54d573cdb8b5af490ba8da9da2799628f6e5c496",
+        splits={"train": "0.25/train", "test": "0.25/validation"},
+        label="race",
+        label_2="gender",
+        rows=10_954,
+    ),
     "food101": Labelled(
         "ethz/food101",
         "e06acf2a88084f04bce4d4a525165d68e0a36c38",

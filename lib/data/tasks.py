@@ -8,7 +8,9 @@ from datasets import Dataset
 
 from lib.data.judgements import load_judgements
 from lib.data.labelled import class_prompts, load_labelled, load_test_images, same_images
-from lib.encoders.download import NotAvailable
+from lib.data.pairs import load_pairs
+from lib.data.sources import splits
+from lib.encoders.download import available, first_available
 from lib.encoders.embeddings import Embeddings, embed, embed_images, text_encoder
 from lib.encoders.towers import Model
 from lib.measures import bootstrap, retrieval, scores, zeroshot
@@ -16,37 +18,128 @@ from lib.methods import inversion
 
 
 def load_sets(
-    names: Mapping[str, str], n: int | None = None, split: str = "test"
+    names: Mapping[str, str],
+    n: int | None = None,
+    split: str = "test",
+    most: int | None = None,
 ) -> tuple[dict[str, Dataset], str]:
     """The labelled data sets that can be had, by their short names, and a word on the others.
 
     Args:
         names: short name -> data set, as in a profile.
         n: at most so many rows of each.
+        most: the first so many sets that can be had are enough.
     """
-    return _those_there(names, lambda name: load_labelled(name, split, n))
+    return available(lambda name: load_labelled(name, split, n), names, most=most)
 
 
 def load_test_sets(
     names: Mapping[str, str], n: int, seed: int = 0
 ) -> tuple[dict[str, Dataset], str]:
     """`load_test_images` of the labelled data sets that can be had, and a word on the others."""
-    return _those_there(names, lambda name: load_test_images(name, n, seed))
+    return available(lambda name: load_test_images(name, n, seed), names)
 
 
 def load_judged(names: Mapping[str, str], n: int | None = None) -> tuple[dict[str, Dataset], str]:
     """`load_judgements` of the data sets that can be had, by kind, and a word on the others."""
-    return _those_there(names, lambda name: load_judgements(name, n))
+    return available(lambda name: load_judgements(name, n), names)
 
 
-def _those_there(names: Mapping[str, str], load: Callable[[str], Dataset]):
-    rows, missing = {}, []
-    for key, name in names.items():
-        try:
-            rows[key] = load(name)
-        except NotAvailable as error:
-            missing.append(f"Without {key}: {error}")
-    return rows, " ".join(missing)
+def load_pair_sets(
+    names: Mapping[str, str] | Sequence[str],
+    split: str = "test",
+    n: int | None = None,
+    needed: Sequence[str] = (),
+) -> tuple[dict[str, Dataset], str]:
+    """`load_pairs` of the data sets that can be had, and a word on the others: see `available`."""
+    return available(lambda name: load_pairs(name, split, n), names, needed)
+
+
+def load_first_pairs(
+    names: Sequence[str | None], split: str = "test", n: int | None = None
+) -> tuple[str, Dataset, str]:
+    """`load_pairs` of the first data set that can be had: its name, rows, a word on those before.
+
+    Args:
+        names: in the order of preference; None (a profile without a second set) is passed over.
+
+    Raises: NotAvailable if none can be had.
+    """
+    return first_available(lambda name: load_pairs(name, split, n), filter(None, names))
+
+
+def load_same_images(
+    names: Mapping[str, str], n: int, seed: int = 0, first: str = "cars"
+) -> tuple[dict[str, Dataset], str]:
+    """`load_test_images` of label sets that share their images, and a word on what cannot be had.
+
+    All of the world's sets do. Of public sets, each with images of its own, it is one: `first`, or
+    else the first of the others that can be had.
+
+    Raises: NotAvailable if none can be had.
+    """
+    drawn = {key: name for key, name in names.items() if name.startswith("world-")}
+    if drawn:
+        return load_test_sets(drawn, n, seed)
+    order = {key: names[key] for key in sorted(names, key=lambda key: key != first)}
+    key, rows, missing = first_available(lambda name: load_test_images(name, n, seed), order)
+    return {key: rows}, missing
+
+
+def load_shifts(
+    names: Mapping[str, str],
+    shifted: Mapping[str, str],
+    splits_of: Mapping[str, Sequence[str]],
+    n: int | None = None,
+    n_public: int = 10_000,
+) -> tuple[dict[tuple[str, str], Dataset], dict[tuple[str, str], str], str]:
+    """Test images of label sets and of their shifted twins, and a word on what cannot be had.
+
+    Args:
+        names: label set -> data set. Of the world's, each has its twins as further splits; of
+            public ones, which have none, the first that can be had is taken.
+        shifted: "test" and shifts -> public data sets that are twins of each other, as a profile
+            has them: they are taken in place of the others, by the name of the one without a shift.
+        splits_of: label set -> the splits that are wanted, "test" first.
+        n: at most so many rows of each.
+        n_public: at most so many random rows of each public set.
+
+    Returns: (label set, split) -> rows, and the same -> the data set that the rows are of.
+    """
+    missing, most = "", n_public if n is None else min(n, n_public)
+    twins = {(shifted["test"], split): (name, "test") for split, name in shifted.items()}
+    if twins:
+        rows, missing = available(lambda where: load_test_images(where[0], most), twins)
+        if (shifted["test"], "test") in rows:
+            return rows, {key: twins[key][0] for key in rows}, missing
+    own = {(key, split): (names[key], split) for key in splits_of for split in splits_of[key]}
+    own = {key: where for key, where in own.items() if where[1] in splits(where[0])}
+    most = None if any(name.startswith("world-") for name, _ in own.values()) else 1
+    rows, more = available(lambda where: load_labelled(*where, n), own, most=most)
+    return rows, {key: own[key][0] for key in rows}, f"{missing} {more}".strip()
+
+
+def beside(sets: Mapping[str, str], columns: Sequence[str]) -> tuple[dict[str, str], str]:
+    """Titles of a paper's accuracy columns where they are those of ours, and a word on the others.
+
+    The drawn world's label sets stand for the paper's, in their order. A public set stands for
+    itself alone: what the paper measured on another one keeps a title of its own.
+
+    Args:
+        sets: short name -> data set, of those that are measured here.
+        columns: the data sets of the paper, by their short names.
+
+    Returns: column -> title, such as "cifar100 accuracy".
+    """
+    if all(name.startswith("world-") for name in sets.values()):
+        titles = dict(zip(columns, sets, strict=False))
+    else:
+        titles = {column: column for column in columns}
+    other = [key for key in sets if key not in titles.values()]
+    lacking = [column for column, key in titles.items() if key not in sets]
+    word = f"The paper's {' and '.join(lacking)}: not measured here. " if lacking else ""
+    word += f"Not in the paper: {' and '.join(other)}." if other else ""
+    return {column: f"{key.replace('_', '-')} accuracy" for column, key in titles.items()}, word
 
 
 def zero_shot(

@@ -1,6 +1,7 @@
 """Files of public repositories at a fixed revision: downloaded once, offline ever after."""
 
 import errno
+from collections.abc import Callable, Collection, Iterable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -30,6 +31,55 @@ def fetch(repo: str, revision: str, files: list[str], also=(), kind="model") -> 
         _ask(repo, revision, kind)
         folder = _download(repo, revision, files, patterns, kind)
     return folder
+
+
+def available(
+    load: Callable[[object], object],
+    names: Mapping[object, object] | Iterable,
+    needed: Collection = (),
+    most: int | None = None,
+) -> tuple[dict, str]:
+    """What can be had here and now of several models or data sets, and a word on the others.
+
+    Args:
+        load: gives what has a name, or raises NotAvailable; any other error is an error here, too.
+        names: key -> name, or names that are their own keys.
+        needed: keys without which there is nothing to do.
+        most: the first so many that can be had are enough; the others are not asked for.
+
+    Returns: what was loaded by key, in the order of `names`, and "Without KEY: why." for each other
+        ("" if there is none).
+
+    Raises: NotAvailable if one of `needed` cannot be had.
+    """
+    named = names if isinstance(names, Mapping) else {name: name for name in names}
+    found, missing = {}, []
+    for key, name in named.items():
+        if len(found) == most:
+            break
+        try:
+            found[key] = load(name)
+        except NotAvailable as error:
+            if key in needed:
+                raise
+            called = ", ".join(map(str, key)) if isinstance(key, tuple) else key
+            missing.append(f"Without {called}: {error}")
+    return found, " ".join(missing)
+
+
+def first_available(
+    load: Callable[[object], object], names: Mapping[object, object] | Iterable
+) -> tuple[object, object, str]:
+    """The first that can be had, for what takes one of several: see `available`.
+
+    Returns: its key, what was loaded, and a word on those before it.
+
+    Raises: NotAvailable if none can be had.
+    """
+    found, missing = available(load, names, most=1)
+    for key, value in found.items():
+        return key, value, missing
+    raise NotAvailable(missing or "There is nothing to choose from.")
 
 
 def offline() -> bool:

@@ -47,6 +47,8 @@ class Spec:
         revision: commit of that repository.
         trained: False for the randomly initialised twin of the architecture.
         pickle_sha256: of weights that are published as a PyTorch pickle only (see `convert`).
+        parameters: of the architecture, counted from open_clip's configuration (0: unknown); as
+            float32, weights are four bytes each.
     """
 
     folder: Path | None = None
@@ -55,6 +57,7 @@ class Spec:
     revision: str = ""
     trained: bool = True
     pickle_sha256: str = ""
+    parameters: int = 0
 
     @property
     def repo(self) -> str:
@@ -78,33 +81,44 @@ REGISTRY: dict[str, Spec] = {name: Spec(folder=paths.MODELS / name) for name in 
         arch="ViT-B-32-quickgelu",
         tag="openai",
         revision="a6f597a30f7b82c51704746581f9a4e41421e878",
+        parameters=151_277_313,
     ),
-    "openai-vit-b-32-untrained": Spec(arch="ViT-B-32-quickgelu", tag="openai", trained=False),
+    "openai-vit-b-32-untrained": Spec(
+        arch="ViT-B-32-quickgelu",
+        tag="openai",
+        trained=False,
+        parameters=151_277_313,
+    ),
     "openai-vit-l-14": Spec(
         arch="ViT-L-14-quickgelu",
         tag="openai",
         revision="18d0535469bb561bf468d76c1d73aa35156c922b",
+        parameters=427_616_513,
     ),
     "openai-rn50": Spec(
         arch="RN50-quickgelu",
         tag="openai",
         revision="ec3d92cf63a5f9d591f0d611b736895966c73076",
+        parameters=102_007_137,
     ),
     "datacomp-vit-b-32": Spec(
         arch="ViT-B-32",
         tag="datacomp_xl_s13b_b90k",
         revision="f0e2ffa09cbadab3db6a261ec1ec56407ce42912",
+        parameters=151_277_313,
     ),
     "datacomp-vit-l-14": Spec(
         arch="ViT-L-14",
         tag="datacomp_xl_s13b_b90k",
         revision="84c9828e63dc9a9351d1fe637c346d4c1c4db341",
+        parameters=427_616_513,
         pickle_sha256="6509f07e6fc0da68f8e1ee881bf90803f0b053d2f7ed2013cc7c3a49ac4dd3db",
     ),
     "siglip-vit-b-16": Spec(
         arch="ViT-B-16-SigLIP",
         tag="webli",
         revision="41f575766f40e752fdd1383e9565b7f02388c1c4",
+        parameters=203_155_970,
     ),
 }
 

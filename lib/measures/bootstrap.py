@@ -292,6 +292,18 @@ def tidy(estimates: Mapping[object, Estimate], columns: Sequence[str]) -> pd.Dat
     return pd.DataFrame(rows, columns=[*columns, "value", "low", "high"])
 
 
+def in_words(
+    estimates: Mapping[tuple, Estimate], spec: str = "", level=-1, sort: bool = True
+) -> pd.DataFrame:
+    """Estimates by key as text in a table, to be read: a level of the keys (or several) across.
+
+    Without any estimate, an empty table. `spec` is that of `Estimate`; `sort`: rows and columns in
+    alphabetical order, or as they come.
+    """
+    text = pd.Series({key: format(e, spec) for key, e in estimates.items()}, dtype=object)
+    return text.unstack(level, sort=sort) if len(text) else pd.DataFrame()
+
+
 def _resamples(n: int, n_bootstrap: int, seed: int) -> Iterator[np.ndarray]:
     """Blocks (rows, n) of indices, `n_bootstrap` rows in all, in bounded memory."""
     if n < 2:

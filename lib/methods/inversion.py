@@ -14,6 +14,7 @@ cannot change the result. Batches that are done are kept on the disk.
 
 import copy
 import functools
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -92,7 +93,8 @@ def oti(
         seed, items: the start of an item is drawn from the two numbers `seed` and its entry in
             `items` (its row, if None). A result depends on nothing else: not on the batch, and
             not on its neighbours or the order.
-        batch: items at a time; it bounds the memory.
+        batch: items at a time; it bounds the memory. Where that is still too much for a GPU, half
+            as many are searched at a time, and so on.
         device: where to compute, by default where the model is.
         dtype: of the weights and activations; pseudo-tokens and losses are at least float32.
 
@@ -270,7 +272,7 @@ def _invert(
         precise = _precise(search.dtype)
         return _search(encode, target[rows], tokens, search.steps, where, precise, done)
 
-    parts = []
+    compute, parts = _as_memory_allows(compute), []
     slices = [slice(i, min(i + search.batch, n)) for i in range(0, n, search.batch)]
     # In updates of an item, because a single batch may take minutes.
     bar = progress.bar(desc=about["method"], total=n * last, unit="update", unit_scale=True)
@@ -295,6 +297,32 @@ def _invert(
         tokens=torch.cat([part["tokens"] for part in parts]),
         loss=torch.cat([part["loss"] for part in parts], dim=1),
     )
+
+
+def _as_memory_allows(compute: Callable[[slice, Callable], dict]) -> Callable:
+    """The same for fewer rows at a time once the GPU's memory is full: no result depends on it."""
+    most = sys.maxsize  # rows at a time; what was too much for one batch is so for the next
+
+    def run(rows: slice, done: Callable[[int], None]) -> dict:
+        nonlocal most
+        parts, first = [], rows.start
+        while first < rows.stop:
+            n = min(most, rows.stop - first)
+            try:
+                parts.append(compute(slice(first, first + n), done))
+                first += n
+            except torch.OutOfMemoryError:
+                if n == 1:
+                    raise
+                most = (n + 1) // 2
+            if most < n:  # here, where the error is gone and with it what it holds
+                torch.cuda.empty_cache()
+        if len(parts) == 1:
+            return parts[0]
+        along = {"at": 1, "tokens": 0, "loss": 1}
+        return {key: torch.cat([part[key] for part in parts], along[key]) for key in along}
+
+    return run
 
 
 def _search(
