@@ -97,7 +97,8 @@ def published_files() -> dict[str, str]:
 
 def revisions(which: profiles.Profile) -> list[dict]:
     """Data sets of a profile with their commits; of the world, the SHA-256 of its code."""
-    names = [which.pairs, which.pairs_2, *which.targets, *which.labelled.values()]
+    names = [which.pairs, which.pairs_2, *which.targets]
+    names += [*which.labelled.values(), *which.shifted.values()]
     found = {}
     for name in filter(None, names):
         if name.startswith("world"):
