@@ -67,6 +67,7 @@ def test_help_names_every_option(capsys):
         "profile",
         "only",
         "list",
+        "plan",
         "jobs",
         "force",
         "test",

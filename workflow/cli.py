@@ -38,6 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
         check_names(options)
         if options.list:
             return print_list()
+        if options.plan:
+            from workflow import plan
+
+            return plan.show(options)
         if options.test:
             return run_tests(options.test)
         if options.retrain:
@@ -97,6 +101,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--only", nargs="+", action="extend", default=[], metavar="PAPER/ITEM",
         help="run these alone: items as --list names them, or all of a paper (i0t)")  # fmt: skip
     add("--list", action="store_true", help="list every item")
+    add("--plan", action="store_true",
+        help="run nothing: say what is here, and what a run downloads and takes")  # fmt: skip
     add("--jobs", type=int, default=cores(), metavar="N",
         help="notebooks to run at a time (default: number of cores, here %(default)s)")  # fmt: skip
     add("--force", action="store_true", help="run the items even if they are done")

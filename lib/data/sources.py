@@ -22,13 +22,17 @@ from lib.encoders.download import NotAvailable
 
 @dataclass(frozen=True)
 class Captioned:
-    """A table (csv: filename, raw = JSON list of captions, split) and a zip archive of images."""
+    """A table (csv: filename, raw = JSON list of captions, split) and a zip archive of images.
+
+    `size` is the bytes to download, where they are known.
+    """
 
     repo: str
     revision: str
     table: str
     archive: str
     rows: int | None = None
+    size: int | None = None
 
 
 _COCO = Captioned(
@@ -37,6 +41,7 @@ _COCO = Captioned(
     "test_5k_mscoco_2014.csv",
     "images_mscoco_2014_5k_test.zip",
     rows=5_000,
+    size=818_000_000,
 )
 _FLICKR_1K = Captioned(
     "nlphuji/flickr_1k_test_image_text_retrieval",
@@ -44,12 +49,14 @@ _FLICKR_1K = Captioned(
     "test_1k_flickr.csv",
     "images_flickr_1k_test.zip",
     rows=1_000,
+    size=141_000_000,
 )
-_FLICKR = Captioned(  # 4.4 GB, where the test split alone is 0.1 GB
+_FLICKR = Captioned(
     "nlphuji/flickr30k",
     "2b239befc81b6e3f035ce6bd52f5f4d60f5625f7",
     "flickr_annotations_30k.csv",
     "flickr30k-images.zip",
+    size=4_400_000_000,
 )
 # name -> split -> where it is. All are the splits of Karpathy and Fei-Fei (2015).
 PAIRS = {
