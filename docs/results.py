@@ -97,7 +97,8 @@ def negatives(found: pd.DataFrame, kinds: pd.DataFrame) -> str:
     classes = [verdicts.class_of(found[found.claim == claim]) for claim in negative]
     if not classes:
         return ""
-    said = verdicts.in_numbers(pd.Series(classes), verdicts.CLASSES)
+    each = verdicts.counts(pd.Series(classes), verdicts.CLASSES)
+    said = ", ".join(f"{which} {n}" for which, n in each.items() if n)
     return (
         f"Of the {len(classes)} claims that small models do not reproduce, or only in part: {said}."
     )

@@ -229,6 +229,6 @@ def counts(each: pd.Series, outcomes: Sequence[str] = OUTCOMES) -> dict[str, int
     return {which: int((each == which).sum()) for which in outcomes}
 
 
-def in_numbers(each: pd.Series, outcomes: Sequence[str] = OUTCOMES) -> str:
+def in_numbers(each: pd.Series) -> str:
     """The counts in words, e.g. "8 reproduced, 1 mixed"; what does not occur is left out."""
-    return ", ".join(f"{n} {which}" for which, n in counts(each, outcomes).items() if n)
+    return ", ".join(f"{n} {which}" for which, n in counts(each).items() if n)
