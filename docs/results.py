@@ -68,7 +68,7 @@ def about(bundles: Iterable[dict]) -> list[str]:
     lines = ["Every claim of the four papers, and what became of it here. The evidence:", ""]
     for bundle in by_kind(bundles):
         n, models = len(bundle["findings"]), len(bundle["models"])
-        on = f", {models} models" if models else ""
+        on = f", {models} model{'s' * (models > 1)}" if models else ""
         label = verdicts.KINDS[bundle["kind"]].capitalize()
         lines.append(f"- **{label}** ([{bundle['source']}](evidence/{bundle['source']}.json)): "
             f"{bundle['about']} {n} findings{on}.")  # fmt: skip

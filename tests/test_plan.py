@@ -34,6 +34,7 @@ def told(tmp_path, monkeypatch, capsys):
         return MEASURED
 
     monkeypatch.setattr(speed, "measure", measure)
+    monkeypatch.setattr(speed, "memory", lambda *_: 600_000_000)  # not this process's own
 
     def of(profile, *items, jobs=2, disk=1000 * GB, memory=1000 * GB):
         monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=disk))
