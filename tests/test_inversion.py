@@ -401,7 +401,7 @@ def test_a_killed_search_of_a_thousand_goes_on(make, tmp_path):
         return subprocess.Popen(command, env=environment, cwd=paths.ROOT)
 
     def done(cache: Path) -> dict[str, int]:
-        files = sorted((cache / "inversions").glob("*.safetensors"))
+        files = sorted((cache / "inversions").glob("[!.]*.safetensors"))  # none half-written
         return {file.name: file.stat().st_mtime_ns for file in files}
 
     stopped, whole = tmp_path / "stopped", tmp_path / "whole"
