@@ -73,7 +73,8 @@ def test_findings_are_sorted_by_keyboard(page, website):
 def test_a_claim_has_an_address(page, website):
     page.goto(f"{website[1]}/results.html#i0t-5")
     assert page.eval_on_selector("#i0t-5 details", "more => more.open")
-    assert page.evaluate("document.getElementById('i0t-5').getBoundingClientRect().top") < 400
+    top = "document.getElementById('i0t-5').getBoundingClientRect().top"
+    page.wait_for_function(f"{top} < 400")  # it scrolls there smoothly
 
 
 def test_search_finds_a_term(page, website):
