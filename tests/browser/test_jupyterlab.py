@@ -24,10 +24,13 @@ NOTEBOOKS = (
 )
 OWN = "own"  # what a student may add: an inversion of so many images that it takes a while
 OWN_CODE = """
-from lib import data, embed, inversion, models
+from lib.data.pairs import load_pairs
+from lib.encoders import registry
+from lib.encoders.embeddings import embed
+from lib.methods import inversion
 
-model = models.load("mini-clip")
-images = embed.embed(model, data.load_pairs("world", "test", 256)).image
+model = registry.load("mini-clip")
+images = embed(model, load_pairs("world", "test", 256)).image
 inversion.oti(model, images).loss[-1].mean()
 """
 SECONDS = 300  # that a notebook may take
