@@ -10,7 +10,7 @@ from lib import files, paths, profiles
 from lib.claims import evidence, findings
 from lib.data import published, sources
 from lib.encoders import registry
-from lib.encoders.download import NotAvailable
+from lib.encoders.download import available
 
 ABOUT = {
     "mini": "Small models of this repository, of up to {millions:.1f} million parameters, trained "
@@ -71,13 +71,8 @@ def _models(named: dict[str, str]) -> list[dict]:
 
 def fingerprints(which: profiles.Profile) -> dict[str, str]:
     """Model -> SHA-256 of its configuration, weights and tokenizer, of those that are there."""
-    found = {}
-    for name in {*which.models.values(), *which.also}:
-        try:
-            found[name] = registry.load(name).fingerprint
-        except NotAvailable:
-            continue
-    return found
+    names = dict.fromkeys([*which.models.values(), *which.also])
+    return available(lambda name: registry.load(name).fingerprint, [*names])[0]
 
 
 def known() -> dict[str, str]:

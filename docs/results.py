@@ -46,9 +46,8 @@ def results_md(found: pd.DataFrame, about: Iterable[str], base: Path) -> str:
         base: the folder of the page, for its links.
     """
     kinds = verdicts.by_kind(found)
-    lines = ["# Results", "", *about, "", *pages.table(tally(kinds)), "", f"{verdicts.RULE} "
-        "Fragile means that little would turn a verdict: another training seed, another processor, "
-        "or a tenth of an interval's width.", "", negatives(found, kinds)]  # fmt: skip
+    lines = ["# Results", "", *about, "", *pages.table(tally(kinds)), "",
+        f"{verdicts.RULE} {verdicts.FRAGILE}", "", negatives(found, kinds)]  # fmt: skip
     lines += ["", "## Five findings", "", *_five_lines(found, base)]
     lines += ["", "## Errors in the papers and their code", "", *_errors(base)]
     lines += ["", "## Every claim", "", *pages.table([*_claims(found, kinds)])]
@@ -93,7 +92,7 @@ def tally(kinds: pd.DataFrame) -> list[dict]:
 
 def negatives(found: pd.DataFrame, kinds: pd.DataFrame) -> str:
     """What the audit says of the claims that small models do not reproduce, in one sentence."""
-    negative = kinds[kinds[verdicts.AUDITED].isin(["not reproduced", verdicts.MIXED])].index
+    negative = kinds[kinds[verdicts.AUDITED].isin(verdicts.NEGATIVE)].index
     classes = [verdicts.class_of(found[found.claim == claim]) for claim in negative]
     if not classes:
         return ""
@@ -174,7 +173,7 @@ def cell(its: pd.DataFrame, kind: str, outcome: str) -> str:
 
 def class_of(its: pd.DataFrame, kind: str, outcome: str) -> str:
     """The class of a negative outcome on small models, by the audit; empty for all else."""
-    negative = outcome in ("not reproduced", verdicts.MIXED) and kind == verdicts.AUDITED
+    negative = outcome in verdicts.NEGATIVE and kind == verdicts.AUDITED
     return verdicts.class_of(its) if negative else ""
 
 

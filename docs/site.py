@@ -227,7 +227,7 @@ class Source:
         plain = [(each, results.row_of(each, self.found)) for each in results.five()]
         page = self._html("results.html.j2", "results", profile=self.which.name,
             bundles=results.by_kind(evidence.bundles()) if self.recorded else [],
-            tally=results.tally(self.kinds), rule=verdicts.RULE,
+            tally=results.tally(self.kinds), rule=verdicts.RULE, fragile=verdicts.FRAGILE,
             negatives=results.negatives(self.found, self.kinds),
             five=[(each.text, self.finding(row)) for each, row in plain if row is not None],
             errors=errors(), claims=[*self.claims()], labels=verdicts.KINDS,

@@ -23,7 +23,7 @@ from transformers import (
     SiglipModel,
 )
 
-from lib import paths
+from lib import files, paths
 from lib.encoders import convert, formats, registry
 from lib.encoders.registry import CONFIG, PICKLE, WEIGHTS
 from lib.methods import inversion
@@ -153,7 +153,7 @@ def test_alignclip(shared, tmp_path, capsys, prefix):
     convert.main(["alignclip", str(file)])
     folder = paths.CACHE / "converted" / "epoch_30"
     said = capsys.readouterr().out
-    assert f"SHA-256 of {file}: {registry._sha256(file)}" in said
+    assert f"SHA-256 of {file}: {files.sha256_of(file)}" in said
     assert f"local-dir:{folder}" in said
     model = registry.load(f"local-dir:{folder}")
     tokens = open_clip.tokenize(TEXTS)
@@ -311,15 +311,21 @@ def same_embeddings(theirs, folder) -> None:
     assert ours.logit_scale == pytest.approx(theirs.logit_scale.exp().item())
 
 
+def same_pixels(processor, folder):
+    """The converted model in a folder, if it prepares pictures as the original's processor does."""
+    theirs = processor.from_pretrained(folder / "theirs")
+    pixels = theirs(PICTURES, return_tensors="pt")["pixel_values"]
+    ours = registry.load(f"local-dir:{folder / 'ours'}")
+    torch.testing.assert_close(ours.pixels(PICTURES), pixels, **GREY_LEVEL)
+    return ours
+
+
 @pytest.mark.parametrize("kind", CLIPS)
 def test_clip_of_transformers(tmp_path, kind):
     theirs = clip(tmp_path / "theirs", *CLIPS[kind])
     convert.convert("transformers", tmp_path / "theirs", tmp_path / "ours")
     same_embeddings(theirs, tmp_path / "ours")
-    processor = CLIPImageProcessor.from_pretrained(tmp_path / "theirs")
-    pixels = processor(PICTURES, return_tensors="pt")["pixel_values"]
-    ours = registry.load(f"local-dir:{tmp_path / 'ours'}")
-    torch.testing.assert_close(ours.pixels(PICTURES), pixels, **GREY_LEVEL)
+    same_pixels(CLIPImageProcessor, tmp_path)
     assert (tmp_path / "ours" / "tokenizer.json").is_file() == ("own" not in kind)
 
 
@@ -329,10 +335,7 @@ def test_siglip_of_transformers(tmp_path, kind):
     theirs = siglip(tmp_path / "theirs", *SIGLIPS[kind])
     convert.convert("transformers", tmp_path / "theirs", tmp_path / "ours")
     same_embeddings(theirs, tmp_path / "ours")
-    processor = SiglipImageProcessor.from_pretrained(tmp_path / "theirs")
-    pixels = processor(PICTURES, return_tensors="pt")["pixel_values"]
-    ours = registry.load(f"local-dir:{tmp_path / 'ours'}")
-    torch.testing.assert_close(ours.pixels(PICTURES), pixels, **GREY_LEVEL)
+    ours = same_pixels(SiglipImageProcessor, tmp_path)
     assert ours.tokenizer(["A red, circle."])[0].tolist() == [4, 5, 8] + [1] * 13
     assert ours.clip.logit_bias.item() == pytest.approx(theirs.logit_bias.item())
 
@@ -488,7 +491,7 @@ def published(tmp_path):
 
 @pytest.mark.parametrize("name", ["", PICKLE])
 def test_pickle(published, tmp_path, name):
-    digest = registry._sha256(published / PICKLE)
+    digest = files.sha256_of(published / PICKLE)
     convert.convert("pickle", published / name, tmp_path / "out", digest.upper())
     kept = load_file(tmp_path / "kept.safetensors")
     assert all(torch.equal(kept[k], v) for k, v in load_file(tmp_path / "out" / WEIGHTS).items())
@@ -499,7 +502,7 @@ def test_pickle(published, tmp_path, name):
 
 
 def test_pickle_is_refused(published, tmp_path):
-    digest = registry._sha256(published / PICKLE)
+    digest = files.sha256_of(published / PICKLE)
     target = tmp_path / "out"
     refuses(rf"has the SHA-256 {digest}: .* --sha256", "pickle", published, target)
     refuses(rf"its own is {digest}", "pickle", published, target, "0" * 64)
@@ -509,7 +512,7 @@ def test_pickle_is_refused(published, tmp_path):
     refuses("has no model_cfg", "pickle", published, target, digest)
     torch.save({"state_dict": Harmful(tmp_path / "run")}, published / PICKLE)
     standins.tiny_clip(published)
-    digest = registry._sha256(published / PICKLE)
+    digest = files.sha256_of(published / PICKLE)
     refuses("nothing else is read", "pickle", published, target, digest)
     (published / PICKLE).unlink()
     refuses(f"has no {PICKLE}", "pickle", published, target)
@@ -538,7 +541,7 @@ def test_places(tmp_path):
 
 
 def test_command(published, tmp_path, capsys):
-    digest = registry._sha256(published / PICKLE)
+    digest = files.sha256_of(published / PICKLE)
     with pytest.raises(SystemExit, match="add it as --sha256"):
         convert.main(["pickle", str(published)])
     convert.main(["pickle", str(published), "--as", "mine", "--sha256", digest])

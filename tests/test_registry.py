@@ -14,7 +14,7 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file
 
-from lib import paths, profiles
+from lib import files, paths, profiles
 from lib.data.sources import LABELLED
 from lib.encoders import download, registry
 from lib.encoders.registry import CONFIG, PICKLE, WEIGHTS, NotAvailable, Spec
@@ -268,7 +268,7 @@ def test_weights_published_as_a_pickle(hub_cache, monkeypatch):
         registry.load(name)
     with pytest.raises(NotAvailable, match="SHA-256 differs"):
         registry.convert(name)
-    digest = registry._sha256(snapshot / PICKLE)
+    digest = files.sha256_of(snapshot / PICKLE)
     known = Spec(arch=spec.arch, tag=spec.tag, revision=spec.revision, pickle_sha256=digest)
     monkeypatch.setitem(registry.REGISTRY, name, known)
     registry.convert(name)

@@ -1,6 +1,7 @@
 """What others report on real models about a claim, as data (`elsewhere.yaml`), never as ours."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -35,10 +36,11 @@ class Entry:
         return f"{self.address}/tree/{self.commit}/{self.file}" if self.commit else self.address
 
 
-def elsewhere() -> list[Entry]:
+@cache
+def elsewhere() -> tuple[Entry, ...]:
     """All of them, in the order of the claims."""
     text = Path(__file__).with_name("elsewhere.yaml").read_text(encoding="utf-8")
-    return [Entry(**entry) for entry in yaml.safe_load(text)["entries"]]
+    return tuple(Entry(**entry) for entry in yaml.safe_load(text)["entries"])
 
 
 def of(claim: str) -> list[Entry]:

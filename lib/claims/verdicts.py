@@ -175,6 +175,11 @@ RULE = (
     "if every finding on it that could be tested says so, and as mixed where they disagree. What "
     "small models do not reproduce is audited; a negative without a class counts as inconclusive."
 )
+NEGATIVE = ("not reproduced", MIXED)
+FRAGILE = (
+    "Fragile means that little would turn a verdict: another training seed, another processor, or "
+    "a tenth of an interval's width."
+)
 # What an audit can say of a claim that small models do not reproduce.
 CLASSES = (
     *("contradicts the paper", "precondition absent here", "depends on scale", "under-powered"),
@@ -210,8 +215,8 @@ def _counted(its: pd.DataFrame, kind: str) -> str:
     if its.empty:
         return ""
     became = outcome([*its.verdict])
-    negative = became in ("not reproduced", MIXED)
-    return "inconclusive" if negative and kind == AUDITED and not class_of(its) else became
+    lacks_class = kind == AUDITED and became in NEGATIVE and not class_of(its)
+    return "inconclusive" if lacks_class else became
 
 
 def class_of(its: pd.DataFrame) -> str:

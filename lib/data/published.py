@@ -191,9 +191,11 @@ def _fetched(folder: str, file: str, known: str) -> Path:
                 raise NotAvailable(f"{path} is not the published file: its {_kind(known)} differs.")
             return path
     kept = paths.CACHE / folder / name
-    if kept.is_file() and not _is_published(kept, known):
+    if kept.is_file():
+        if _is_published(kept, known):
+            return kept
         kept.unlink()
-    if download.offline() and not kept.is_file():
+    if download.offline():
         raise NotAvailable(_NO_PUBLISHED.format(file=name, why="HF_HUB_OFFLINE is set"))
     pooch.get_logger().setLevel("WARNING")
     try:

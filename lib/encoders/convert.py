@@ -7,7 +7,6 @@ it can run; nor is any code of a model's repository.
 
 import argparse
 import copy
-import hashlib
 import json
 import math
 import pickle
@@ -160,8 +159,8 @@ def published_pickle(source: Path, sha256: str = "") -> Converted:
         raise ValueError(f"{folder} has no {PICKLE}: give the file itself.")
     if not sha256:
         raise ValueError(
-            f"{file} has the SHA-256 {_sha256(file)}: if its publisher gives the same one, add "
-            "it as --sha256."
+            f"{file} has the SHA-256 {files.sha256_of(file)}: if its publisher gives the same "
+            "one, add it as --sha256."
         )
     _check_hash(file, sha256)
     own = {name: (folder / name).read_bytes() for name in TOKENIZER if (folder / name).is_file()}
@@ -195,13 +194,8 @@ def _unpickle(file: Path) -> dict[str, torch.Tensor]:
 
 
 def _check_hash(file: Path, sha256: str) -> None:
-    if sha256 and _sha256(file) != sha256.strip().lower():
-        raise ValueError(f"{file} is not the file with that SHA-256: its own is {_sha256(file)}.")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    if sha256 and (own := files.sha256_of(file)) != sha256.strip().lower():
+        raise ValueError(f"{file} is not the file with that SHA-256: its own is {own}.")
 
 
 # What open_clip makes of it -----------------------------------------------------------------------
@@ -302,7 +296,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         target = place(options.source, options.name)
         if options.source.is_file():
-            print(f"SHA-256 of {options.source}: {_sha256(options.source)}")
+            print(f"SHA-256 of {options.source}: {files.sha256_of(options.source)}")
         convert(options.kind, options.source, target, options.sha256)
     except ValueError as error:
         raise SystemExit(str(error)) from None

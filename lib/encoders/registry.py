@@ -290,13 +290,8 @@ def _hash_files(folder: Path, names: Sequence[str]) -> str:
     digest = hashlib.sha256()
     for file in names:
         if (folder / file).is_file():
-            digest.update(f"{file} {_sha256(folder / file)}\n".encode())
+            digest.update(f"{file} {files.sha256_of(folder / file)}\n".encode())
     return digest.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _converted(name: str) -> Path:
@@ -317,7 +312,7 @@ def convert(name: str) -> Path:
         known = [key for key, value in REGISTRY.items() if value.pickle_sha256]
         raise ValueError(suggestions.unknown("model to convert", name, known))
     source = download.fetch(spec.repo, spec.revision, [CONFIG, PICKLE], also=TOKENIZER)
-    if _sha256(source / PICKLE) != spec.pickle_sha256:
+    if files.sha256_of(source / PICKLE) != spec.pickle_sha256:
         raise NotAvailable(f"{source / PICKLE} is not the published file: its SHA-256 differs.")
     tensors = torch.load(source / PICKLE, map_location="cpu", weights_only=True)
     target = _converted(name)
