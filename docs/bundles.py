@@ -59,35 +59,54 @@ def rests_on(source: str, which: profiles.Profile) -> dict:
     """Models with their fingerprints, and data sets with their revisions, of a source."""
     if source == "published":
         captions = {"name": "captions_val2017.json", "revision": published.CAPTIONS}
-        return {"models": _models(published_files()), "data": [captions]}
+        return {"models": _named(published_files()), "data": [captions]}
     if source == "toy":
         return {"models": [], "data": []}
-    return {"models": _models(fingerprints(which)), "data": revisions(which)}
+    return {"models": _named(models(which)), "data": revisions(which)}
 
 
-def _models(named: dict[str, str]) -> list[dict]:
-    return [{"name": name, "fingerprint": sha} for name, sha in sorted(named.items())]
+def _named(about: dict[str, dict]) -> list[dict]:
+    return [{"name": name} | about[name] for name in sorted(about)]
 
 
-def fingerprints(which: profiles.Profile) -> dict[str, str]:
-    """Model -> SHA-256 of its configuration, weights and tokenizer, of those that are there."""
-    names = dict.fromkeys([*which.models.values(), *which.also])
-    return available(lambda name: registry.load(name).fingerprint, [*names])[0]
+def models(which: profiles.Profile) -> dict[str, dict]:
+    """Model -> what tells it from others of its name, of those of a profile that are there."""
+    names = dict.fromkeys([*which.models.values(), *which.also, *which.survey])
+    return available(_about, [*names])[0]
 
 
-def known() -> dict[str, str]:
-    """Model -> fingerprint, of all models that others can get; empty for public weights.
+def _about(name: str) -> dict:
+    model = registry.load(name)
+    about = {"fingerprint": model.fingerprint, "parameters": model.parameters}
+    commit = registry.revision(name)  # of some models, the one of their first use here
+    return about | ({"revision": commit} if commit else {})
 
-    Those are fixed by the commit in the registry.
+
+def _public(name: str) -> dict:
+    """The commit that fixes public weights; empty for other models."""
+    spec = registry.REGISTRY.get(name)
+    return {"revision": spec.revision} if spec and spec.revision else {}
+
+
+def known() -> dict[str, dict]:
+    """Model -> what is known of it, for all that others can get: see `evidence.check`.
+
+    Of public weights, that are not here, their commit and the size of their architecture.
     """
-    shipped = fingerprints(profiles.load(profiles.FULL))
-    return dict.fromkeys(registry.REGISTRY, "") | shipped | published_files()
+    public = {
+        name: _public(name) | ({"parameters": spec.parameters} if spec.parameters else {})
+        for name, spec in registry.REGISTRY.items()
+    }
+    here = models(profiles.load(profiles.FULL)).items()
+    shipped = {name: {"fingerprint": about["fingerprint"]} for name, about in here}
+    return public | shipped | published_files()
 
 
-def published_files() -> dict[str, str]:
+def published_files() -> dict[str, dict]:
     """What published embeddings are of -> SHA-256 of their file."""
     named = {f"published {name}": sha for name, sha in published.PUBLISHED.items()}
-    return named | {published.OPENCLIP: published.CIFAR10}
+    named[published.OPENCLIP] = published.CIFAR10
+    return {name: {"fingerprint": sha} for name, sha in named.items()}
 
 
 def revisions(which: profiles.Profile) -> list[dict]:

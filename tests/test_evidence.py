@@ -102,7 +102,11 @@ def test_outputs_are_kept_where_findings_agree(change, agree):
 
 # A bundle -----------------------------------------------------------------------------------------
 
-KNOWN = {"mini-clip": "a" * 64, "openai-vit-b-32": ""}
+KNOWN = {
+    "mini-clip": {"fingerprint": "a" * 64},
+    "openai-vit-b-32": {"revision": "f" * 40, "parameters": 151_277_313},
+}
+CLIP = {"name": "openai-vit-b-32", "fingerprint": "b" * 64} | KNOWN["openai-vit-b-32"]
 ABOUT = {
     "schema": evidence.SCHEMA,
     "source": "clip",
@@ -112,7 +116,7 @@ ABOUT = {
     "date": "2026-11-28",
     "processor": "a processor",
     "versions": {"python": "3.11.7"},
-    "models": [{"name": "openai-vit-b-32", "fingerprint": "b" * 64}],
+    "models": [CLIP],
     "data": [{"name": "coco", "revision": "d" * 40}],
 }
 
@@ -156,8 +160,17 @@ def test_a_sound_bundle_is_merged_and_read_again(tmp_path):
         (bundle(RECORD[0] | {"item": "i0t/c"}), "i0t/c has no rule for this claim here"),
         (
             bundle(models=[{"name": "mini-clip", "fingerprint": "e" * 64}]),
-            "mini-clip has the fingerprint eeeeeeeeeeee…, here it is aaaaaaaaaaaa…",
+            "mini-clip has the fingerprint eeeeeeeeeeee…, and here aaaaaaaaaaaa…",
         ),
+        (
+            bundle(models=[CLIP | {"parameters": 849_409}]),
+            "openai-vit-b-32 has the parameters 849,409, and here 151,277,313: it is a stand-in",
+        ),
+        (
+            bundle(models=[{key: CLIP[key] for key in ("name", "fingerprint", "parameters")}]),
+            "openai-vit-b-32 has the revision unknown, and here ffffffffffff…",
+        ),
+        (bundle(models=[]), r"\(openai-vit-b-32\): the bundle does not list its model"),
         (
             bundle(models=[{"name": "local-dir:x", "fingerprint": "e" * 64}]),
             "local-dir:x is no model that others can get",

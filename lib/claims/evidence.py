@@ -61,12 +61,12 @@ def write(made: Iterable[dict], folder: Path = FOLDER) -> None:
 # A contributed bundle -----------------------------------------------------------------------------
 
 
-def check(bundle: dict, record: Iterable[dict], known: Mapping[str, str]) -> None:
+def check(bundle: dict, record: Iterable[dict], known: Mapping[str, dict]) -> None:
     """Refuse a bundle that cannot count beside the record.
 
     Args:
         record: the findings of the record (`read`); their rules are those of this commit.
-        known: model -> its fingerprint here, empty for one that is fixed by its name.
+        known: model -> what is known of it here, under the keys of a bundle's `models`.
 
     Raises: ValueError with one sentence: another schema, a model that is not the one of that name,
         another rule, a value outside its interval.
@@ -78,12 +78,15 @@ def check(bundle: dict, record: Iterable[dict], known: Mapping[str, str]) -> Non
     if said := _misfit(bundle):
         raise ValueError(said)
     for model in bundle["models"]:
-        _check_model(model["name"], model["fingerprint"], known)
+        _check_model(model, known)
+    named = {model["name"] for model in bundle["models"]}
     rules: dict[tuple, list[str]] = {}
     for finding in record:
         rules.setdefault((finding["item"], finding["claim"]), []).append(finding["rule"])
     for finding in bundle["findings"]:
         papers.claim(finding["claim"])
+        if finding["model"] in known and finding["model"] not in named:
+            raise ValueError(f"{name(finding)}: the bundle does not list its model.")
         _check_rule(finding, rules.get((finding["item"], finding["claim"]), []))
         if finding["interval"]:
             low, high = finding["interval"]
@@ -108,18 +111,25 @@ def _misfit(bundle: dict) -> str:
     return f"{where}: {error.message[:200]}."
 
 
-def _check_model(model: str, fingerprint: str, known: Mapping[str, str]) -> None:
-    fixed = model.startswith("hf-hub:") and "@" in model
-    if model not in known and not fixed:
+def _check_model(model: dict, known: Mapping[str, dict]) -> None:
+    name = model["name"]
+    if name not in known and not (name.startswith("hf-hub:") and "@" in name):
         raise ValueError(
-            f"{model} is no model that others can get: name one of the registry, or "
+            f"{name} is no model that others can get: name one of the registry, or "
             "hf-hub:REPOSITORY@COMMIT."
         )
-    if known.get(model) and known[model] != fingerprint:
-        raise ValueError(
-            f"{model} has the fingerprint {fingerprint[:12]}…, here it is {known[model][:12]}…: it "
-            "is another model of that name."
-        )
+    for key, here in known.get(name, {}).items():
+        if model.get(key) != here:
+            raise ValueError(
+                f"{name} has the {key} {_short(model.get(key))}, and here {_short(here)}: it is a "
+                "stand-in, or another model of that name."
+            )
+
+
+def _short(value: str | int | None) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    return "unknown" if value is None else f"{value[:12]}…"
 
 
 def _check_rule(finding: dict, rules: list[str]) -> None:
