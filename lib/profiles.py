@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
 from lib import paths, suggestions
 
-FULL = "mini"  # the profile that fills every role
+FULL = "mini"  # the profile that fills every role but these
+PUBLISHED = ("blip",)  # only others' weights can
 SMALL = {"n_pairs": 200, "n_train_pairs": 500, "n_bootstrap": 100}
 
 Name = Annotated[str, Field(min_length=1, strict=True)]
@@ -34,7 +35,9 @@ class Profile(BaseModel):
             the world's fourth names everything, those of COCO and Flickr30k are all alike.
         pairs_2: a second data set of pairs, if there is one.
         targets: data sets of pairs to retrieve from beyond the main one, and to fine-tune on.
-        also: further models that a comparison over models may use.
+        also: further models that a comparison over models may use, inversions included.
+        survey: still more of them, for measures of embeddings alone.
+        trained_on: role -> training data, where these differ between roles that are compared.
         shifted: a labelled set ("test") and its shifted twins, where these are data sets of their
             own; the world's are splits of each of its labelled sets.
         small: sizes were cut down for a quick try.
@@ -55,6 +58,8 @@ class Profile(BaseModel):
     pairs_2: Name | None = None
     targets: tuple[Name, ...] = ()
     also: tuple[Name, ...] = ()
+    survey: tuple[Name, ...] = ()
+    trained_on: dict[Name, Name] = {}
     shifted: dict[Name, Name] = {}
     small: bool = False
 
@@ -66,11 +71,22 @@ class Profile(BaseModel):
         roles = (role, f"{role}_seed1", f"{role}_seed2")
         return [self.models[role] for role in roles if role in self.models]
 
+    def confounded(self, *roles: str) -> str:
+        """Why a difference between these roles need not be one of method; "" if nothing is known.
+
+        Models that were trained on different data differ for that reason, too.
+        """
+        data = {role: self.trained_on.get(role, "unknown data") for role in roles}
+        if not self.trained_on or len(set(data.values())) < 2:
+            return ""
+        said = ", ".join(f"{role} on {what}" for role, what in data.items())
+        return f"The models were trained on different data ({said})."
+
 
 @cache
 def roles() -> tuple[str, ...]:
     """Every model role that there is."""
-    return tuple(_read(FULL)["models"])
+    return (*_read(FULL)["models"], *PUBLISHED)
 
 
 def available() -> list[str]:

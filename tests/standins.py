@@ -58,10 +58,10 @@ def word_tokenizer(folder: Path) -> int:
     return len(vocabulary)
 
 
-def sentencepiece_tokenizer(folder: Path) -> int:
+def sentencepiece_tokenizer(folder: Path, words=WORDS[:9], context: int = CONTEXT) -> int:
     """A unigram tokenizer as SigLIP's repository has it: end and padding are the same token."""
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
-    pieces += [(f"▁{word}", -3.0) for word in WORDS[:9]]
+    pieces += [(f"▁{word}", -3.0) for word in words]
     tokenizer = Tokenizer(tokenizer_models.Unigram(pieces, unk_id=2))
     tokenizer.save(str(folder / "tokenizer.json"))
     about = {
@@ -70,7 +70,7 @@ def sentencepiece_tokenizer(folder: Path) -> int:
         "eos_token": "</s>",
         "unk_token": "<unk>",
         "extra_ids": 0,
-        "model_max_length": CONTEXT,
+        "model_max_length": context,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(about))
     return len(pieces)
@@ -111,12 +111,12 @@ def tiny_openai(folder: Path, seed: int = 0, **options) -> Path:
     return save(folder, {"embed_dim": 8, "vision_cfg": VISION, "text_cfg": text} | options, seed)
 
 
-def tiny_siglip(folder: Path, seed: int = 0) -> Path:
+def tiny_siglip(folder: Path, seed: int = 0, words=WORDS[:9], context: int = CONTEXT) -> Path:
     """A two-tower model with a timm image tower and a T5 tokenizer, as SigLIP's repository is."""
     folder.mkdir(parents=True, exist_ok=True)
     text = TOWER | {
-        "context_length": CONTEXT,
-        "vocab_size": sentencepiece_tokenizer(folder),
+        "context_length": context,
+        "vocab_size": sentencepiece_tokenizer(folder, words, context),
         "hf_tokenizer_name": "timm/ViT-B-16-SigLIP",
         "tokenizer_kwargs": {"clean": "canonicalize"},
         "no_causal_mask": True,

@@ -11,6 +11,7 @@ import pytest
 import standins
 import torch
 import transformers
+from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
@@ -311,6 +312,37 @@ def same_embeddings(theirs, folder) -> None:
     assert ours.logit_scale == pytest.approx(theirs.logit_scale.exp().item())
 
 
+def test_long_texts_of_long_clip(tmp_path):
+    """Long-CLIP is a CLIP with 248 positions and CLIP's own tokens."""
+    long = {"vocab_size": 49408, "eos_token_id": 49407, "max_position_embeddings": 248}
+    theirs = clip(tmp_path / "theirs", long)
+    convert.convert("transformers", tmp_path / "theirs", tmp_path / "ours")
+    ours = registry.load(f"local-dir:{tmp_path / 'ours'}")
+    texts = ["a red star on the sea " * 30, "a red star on the sea " * 29 + "in the rain"]
+    tokens = ours.tokenizer(texts)
+    assert tokens.shape == (2, 248) and (tokens[:, 150] > 0).all()
+    text = theirs.get_text_features(tokens).pooler_output
+    torch.testing.assert_close(ours.encode_text(texts), unit(text), **CLOSE)
+    assert not torch.allclose(*ours.encode_text(texts), atol=1e-3)
+
+
+def test_a_repository_is_converted(tmp_path, monkeypatch, capsys):
+    """`hf-hub:REPOSITORY@COMMIT`: only the files that are needed, from the hub's cache."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    snapshot = standins.put_in_hub(tmp_path / "hub", "me/mine", "a" * 40)
+    with pytest.raises(SystemExit, match="me/mine is not in the local cache"):
+        convert.main(["transformers", f"hf-hub:me/mine@{'a' * 40}"])
+    theirs = clip(snapshot)
+    convert.main(["transformers", f"hf-hub:me/mine@{'a' * 40}"])
+    assert f"Written: {registry.converted('mine')}\n" in capsys.readouterr().out
+    same_embeddings(theirs, registry.converted("mine"))
+    with pytest.raises(SystemExit, match="name the commit, me/mine@"):
+        convert.main(["transformers", "hf-hub:me/mine", "--as", "other"])
+    with pytest.raises(SystemExit, match="alignclip is read from a file"):
+        convert.main(["alignclip", f"hf-hub:me/mine@{'a' * 40}", "--as", "other"])
+
+
 def same_pixels(processor, folder):
     """The converted model in a folder, if it prepares pictures as the original's processor does."""
     theirs = processor.from_pretrained(folder / "theirs")
@@ -532,12 +564,13 @@ def test_nothing_is_overwritten(published, tmp_path):
 
 def test_places(tmp_path):
     (tmp_path / "clip.v2").mkdir()
-    assert convert.place(tmp_path / "clip.v2", None) == paths.CACHE / "converted" / "clip.v2"
-    assert convert.place(tmp_path / "epoch_30.pt", None).name == "epoch_30"
-    assert convert.place(tmp_path, "mine") == paths.CACHE / "converted" / "mine"
-    assert convert.place(tmp_path, str(tmp_path / "a" / "b")) == tmp_path / "a" / "b"
+    (file := tmp_path / "epoch_30.pt").touch()
+    assert convert.place(str(tmp_path / "clip.v2"), None) == paths.CACHE / "converted" / "clip.v2"
+    assert convert.place(str(file), None).name == "epoch_30"
+    assert convert.place(str(tmp_path), "mine") == paths.CACHE / "converted" / "mine"
+    assert convert.place(str(tmp_path), str(tmp_path / "a" / "b")) == tmp_path / "a" / "b"
     with pytest.raises(ValueError, match="is no name for a folder"):
-        convert.place(tmp_path, "..")
+        convert.place(str(tmp_path), "..")
 
 
 def test_command(published, tmp_path, capsys):
@@ -557,10 +590,12 @@ def test_command_line(monkeypatch, capsys):
     assert set(cli.FORMATS) == set(convert.KINDS)
     assert cli.main(["--convert", "pickle", "model", "--sha256", "ab", "--as", "x/y"]) == 0
     assert cli.main(["--convert", "alignclip", "/a/epoch_30.pt", "--as", "name"]) == 0
+    assert cli.main(["--convert", "transformers", "hf-hub:me/mine@abc"]) == 0
     start = "lib.encoders.convert"
     assert asked == [
         (start, "pickle", "/there/model", "--as", "/there/x/y", "--sha256", "ab"),
         (start, "alignclip", "/a/epoch_30.pt", "--as", "name"),
+        (start, "transformers", "hf-hub:me/mine@abc"),
     ]
     for arguments, hint in [
         (["--convert", "alingclip", "x"], "alignclip"),

@@ -110,6 +110,29 @@ def test_optional_entries(folder):
     assert loaded.seeds() == ["mini-clip"]
 
 
+def test_models_of_different_data_are_confounded(folder):
+    where, content = folder
+    write(where, content | {"trained_on": {"clip": "LAION", "shared": "CC12M", "align": "CC12M"}})
+    loaded = profiles.load("sound")
+    assert loaded.confounded("clip", "align") == (
+        "The models were trained on different data (clip on LAION, align on CC12M)."
+    )
+    assert "slip on unknown data" in loaded.confounded("clip", "slip")
+    assert loaded.confounded("shared", "align") == loaded.confounded("clip") == ""
+    write(where, content)
+    assert profiles.load("sound").confounded("clip", "align") == ""
+
+
+def test_published_weights_alone_fill_a_role(folder):
+    where, content = folder
+    with pytest.raises(ValueError, match="no model role 'blop'; the nearest are blip"):
+        write(where, content | {"models": {"clip": "a", "blop": "b"}})
+        profiles.load("sound")
+    write(where, content | {"models": {"clip": "a", "blip": "b"}, "survey": ["c"]})
+    loaded = profiles.load("sound")
+    assert (loaded.models["blip"], loaded.survey) == ("b", ("c",))
+
+
 def test_seeds_of_any_role(folder):
     where, content = folder
     models = {"clip": "a", "clip_seed2": "b", "shared": "c"}

@@ -6,6 +6,8 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import open_clip
 import pytest
@@ -16,7 +18,7 @@ from safetensors.torch import load_file
 
 from lib import files, paths, profiles
 from lib.data.sources import LABELLED
-from lib.encoders import download, registry
+from lib.encoders import convert, download, registry
 from lib.encoders.registry import CONFIG, PICKLE, WEIGHTS, NotAvailable, Spec
 
 TEXTS = ["a red circle .", "the blue star on a green square .", "zebra"]
@@ -43,6 +45,18 @@ def edit(folder, target, change):
     change(config)
     (target / CONFIG).write_text(json.dumps(config))
     return target
+
+
+def test_random_twin_has_the_architecture_and_drawn_weights(folder):
+    name = f"local-dir:{folder}"
+    first, again, other = (registry.random_twin(name, seed) for seed in (0, 0, 1))
+    trained = registry.load(name).clip.state_dict()
+    drawn = first.state_dict()
+    assert {k: v.shape for k, v in drawn.items()} == {k: v.shape for k, v in trained.items()}
+    key = "visual.conv1.weight"
+    assert torch.equal(drawn[key], again.state_dict()[key])
+    assert not torch.equal(drawn[key], other.state_dict()[key])
+    assert not torch.equal(drawn[key], trained[key])
 
 
 def test_fingerprint_follows_what_embeddings_depend_on(folder, tmp_path):
@@ -135,6 +149,16 @@ PUBLIC = {
     "datacomp-vit-b-32": "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K",
     "datacomp-vit-l-14": "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K",
     "siglip-vit-b-16": "timm/ViT-B-16-SigLIP",
+    "openai-vit-b-16": "timm/vit_base_patch16_clip_224.openai",
+    "laion2b-vit-b-32": "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
+    "siglip2-vit-b-16": "timm/ViT-B-16-SigLIP2",
+    "mobileclip2-s0": "timm/MobileCLIP2-S0-OpenCLIP",
+}
+FIRST_USE = {
+    "metaclip-vit-b-32": "timm/vit_base_patch32_clip_224.metaclip_400m",
+    "coca-vit-b-32": "laion/mscoco_finetuned_CoCa-ViT-B-32-laion2B-s13B-b90k",
+    "commonpool-m-vit-b-32": "laion/CLIP-ViT-B-32-CommonPool.M-s128M-b4K",
+    "commonpool-m-clip-vit-b-32": "laion/CLIP-ViT-B-32-CommonPool.M.clip-s128M-b4K",
 }
 
 
@@ -147,12 +171,43 @@ def test_public_models_are_pinned(name):
     assert built_in.get("quick_gelu", False) == spec.quick_gelu == name.startswith("openai")
 
 
+@pytest.mark.parametrize("name", FIRST_USE)
+def test_first_use_fixes_the_commit(name, hub_cache, tmp_path, monkeypatch, caplog):
+    spec = registry.REGISTRY[name]
+    built_in = open_clip.get_model_config(spec.arch)
+    quick = built_in.get("quick_gelu", False)
+    assert spec.quick_gelu == quick == name.startswith("metaclip")
+    assert (spec.repo, registry.revision(name)) == (FIRST_USE[name], "")
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
+    with pytest.raises(NotAvailable, match="HF_HUB_OFFLINE forbids"):
+        registry.load(name)
+    assert not (tmp_path / "cache" / "revisions.json").exists()
+    commits = iter([SimpleNamespace(sha="c" * 40)])  # the hub is asked once
+    with monkeypatch.context() as patched:
+        patched.setattr(download.HfApi, "repo_info", lambda *_, **__: next(commits))
+        standins.tiny_openai(standins.put_in_hub(hub_cache, spec.repo, "c" * 40), quick_gelu=quick)
+        loaded = registry.load(name)
+    assert f"{spec.repo} is used at its present commit, {'c' * 40}" in caplog.text
+    assert registry.load(name).fingerprint == loaded.fingerprint
+    assert registry.revision(name) == "c" * 40
+    assert json.loads((tmp_path / "cache" / "revisions.json").read_text()) == {spec.repo: "c" * 40}
+
+
+def test_the_architectures_of_published_models_are_what_the_registry_counts():
+    """Of the larger ones, here by their configurations alone."""
+    for name in ("openai-vit-b-16", "siglip2-vit-b-16", "mobileclip2-s0", "coca-vit-b-32"):
+        spec = registry.REGISTRY[name]
+        made = open_clip.create_model(spec.arch, device="meta")
+        assert spec.parameters == sum(each.numel() for each in made.parameters()), name
+
+
 @pytest.mark.parametrize(
     ("name", "make", "options"),
     [
         ("openai-vit-b-32", standins.tiny_openai, {"quick_gelu": True}),
         ("datacomp-vit-b-32", standins.tiny_openai, {}),
         ("siglip-vit-b-16", standins.tiny_siglip, {}),
+        ("siglip2-vit-b-16", standins.tiny_siglip, {}),
     ],
 )
 def test_public_model_from_an_offline_cache(hub_cache, name, make, options):
@@ -181,10 +236,57 @@ def test_wrong_activation_is_refused(hub_cache, name, options):
         registry.load(name)
 
 
+def test_siglip_without_lower_case_is_refused(hub_cache):
+    spec = registry.REGISTRY["siglip2-vit-b-16"]
+    snapshot = standins.tiny_siglip(standins.put_in_hub(hub_cache, spec.repo, spec.revision))
+    tokens = registry.load("siglip2-vit-b-16").tokenizer(["A RED, circle.", "a red circle"])
+    assert torch.equal(tokens[0], tokens[1])
+    config = json.loads((snapshot / CONFIG).read_text())
+    del config["model_cfg"]["text_cfg"]["tokenizer_kwargs"]
+    (snapshot / CONFIG).write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"cleaned by None, but .* trained with canonicalize"):
+        registry.load("siglip2-vit-b-16")
+
+
+@pytest.mark.parametrize("name", ["sharedclip-vit-b-16", "alignclip-vit-b-16"])
+def test_aligned_models_are_converted_by_hand(name, folder, tmp_path, monkeypatch):
+    spec = registry.REGISTRY[name]
+    assert spec.folder.parts[-2:] == ("converted", name)
+    monkeypatch.setitem(registry.REGISTRY, name, replace(spec, folder=tmp_path / "not there"))
+    with pytest.raises(NotAvailable, match=rf"sarahESL/AlignCLIP .* FILE --as {name}`\.$"):
+        registry.load(name)
+    monkeypatch.setitem(registry.REGISTRY, name, replace(spec, folder=folder))
+    assert registry.load(name).encode_text(TEXTS).shape == (3, 8)
+
+
+def test_a_moved_trunk_is_one_sentence(tmp_path):
+    made = standins.tiny_siglip(tmp_path / "model")
+    config = json.loads((made / CONFIG).read_text())
+    gone = f"local-dir:{tmp_path / 'gone'}"
+    config["model_cfg"]["vision_cfg"]["timm_model_name"] = gone
+    (made / CONFIG).write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="damaged or do not fit") as caught:
+        registry.load(f"local-dir:{made}").encode_image([standins.picture(0)])
+    assert "\n" not in str(caught.value)
+
+
+def test_roles_that_are_here(folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(registry.REGISTRY, "mini-clip", Spec(folder=folder))
+    monkeypatch.setitem(registry.REGISTRY, "gone", Spec(folder=tmp_path / "gone", how="get it"))
+    given = {"clip": "mini-clip", "shared": "gone", "align_seed1": "mini-clip"}
+    p = profiles.load("mini").model_copy(update={"models": given})
+    labels = {"clip": "CLIP", "shared": "SharedCLIP", "align": "AlignCLIP"}
+    found, missing = registry.roles(p, labels)
+    assert found == {"clip": ["mini-clip"]}
+    start = "Profile mini has no AlignCLIP. Without gone: The model gone is not here: get it."
+    assert missing == start
+    assert registry.roles(p, {"clip": "CLIP"}) == ({"clip": ["mini-clip"]}, "")
+
+
 @pytest.mark.parametrize("name", profiles.available())
 def test_profiles_name_models_that_exist(name):
     p = profiles.load(name)
-    assert {*p.models.values(), *p.also} <= set(registry.REGISTRY)
+    assert {*p.models.values(), *p.also, *p.survey} <= set(registry.REGISTRY)
 
 
 def test_environment_variables_alone_are_enough(tmp_path):
@@ -229,6 +331,28 @@ def test_repository_without_safetensors(hub_cache):
     (snapshot / WEIGHTS).rename(snapshot / PICKLE)
     with pytest.raises(NotAvailable):
         registry.load("openai-rn50")
+
+
+def test_a_pickle_is_rewritten_by_hand(hub_cache, tmp_path, monkeypatch):
+    """The sentence of a repository without safetensors is the command that makes them."""
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(download, "_ask", lambda *_: None)
+    monkeypatch.setattr(
+        download, "_download", lambda *_: (_ for _ in ()).throw(download.Incomplete("x has no y."))
+    )
+    spec = registry.REGISTRY["laion2b-vit-b-32"]
+    snapshot = standins.tiny_openai(standins.put_in_hub(hub_cache, spec.repo, spec.revision))
+    tensors = load_file(snapshot / WEIGHTS)
+    (snapshot / WEIGHTS).unlink()
+    torch.save(tensors, snapshot / PICKLE)
+    source = f"hf-hub:{spec.repo}@{spec.revision}"
+    command = f"--convert pickle {source} --as laion2b-vit-b-32"
+    with pytest.raises(NotAvailable, match=f"x has no y: if it has {PICKLE}, .*{command}"):
+        registry.load("laion2b-vit-b-32")
+    digest = files.sha256_of(snapshot / PICKLE)
+    convert.main(["pickle", source, "--as", "laion2b-vit-b-32", "--sha256", digest])
+    state = registry.load("laion2b-vit-b-32").clip.state_dict()
+    assert all(torch.equal(state[key], value.float()) for key, value in tensors.items())
 
 
 def test_no_network_is_said_at_once(hub_cache, monkeypatch):

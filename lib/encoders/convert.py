@@ -1,8 +1,9 @@
 """Models that others publish in other formats, as folders that plain open_clip loads.
 
-`./run_all.sh --convert KIND FILE_OR_FOLDER` writes open_clip_config.json and safetensors, whole or
-not at all. Of a pickle, only tensors and plain values are read (`weights_only`), so that no code in
-it can run; nor is any code of a model's repository.
+`./run_all.sh --convert KIND PATH` writes open_clip_config.json and safetensors, whole or not at
+all; PATH is a file, a folder, or `hf-hub:REPOSITORY@COMMIT`. Of a pickle, only tensors and plain
+values are read (`weights_only`), so that no code in it can run; nor is any code of a model's
+repository.
 """
 
 import argparse
@@ -19,10 +20,10 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from lib import files, paths
-from lib.encoders import formats, registry
-from lib.encoders.formats import BPE_SIZE, Converted
-from lib.encoders.registry import CONFIG, PICKLE, TOKENIZER, WEIGHTS
+from lib import files
+from lib.encoders import download, formats, registry
+from lib.encoders.formats import BPE_SIZE, TOKENIZER, Converted
+from lib.encoders.registry import CONFIG, PICKLE, WEIGHTS
 
 # Numbers of numpy, such as the learning rate that a cosine schedule leaves in an optimizer's state.
 _SCALAR = np._core.multiarray.scalar
@@ -272,36 +273,60 @@ def _check_tokenizer(source: Path, part: Path, text_cfg: dict) -> None:
 # The command --------------------------------------------------------------------------------------
 
 
-def place(source: Path, name: str | None) -> Path:
+# What a kind reads of a repository: files that it needs, and files that it may have.
+HUB = {
+    "transformers": (
+        ["config.json", "model*.safetensors"],
+        ["model.safetensors.index.json", "p*processor_config.json", *TOKENIZER],
+    ),
+    "pickle": ([CONFIG, PICKLE], TOKENIZER),
+}
+
+
+def fetched(kind: str, source: str) -> Path:
+    """The folder of `hf-hub:REPOSITORY@COMMIT`, downloaded if need be.
+
+    Raises: ValueError without a commit, or for a kind that is no repository; NotAvailable.
+    """
+    if kind not in HUB:
+        raise ValueError(f"{kind} is read from a file: download it, and give its path.")
+    return download.fetch(*registry.pinned(source), *HUB[kind])
+
+
+def place(source: str, name: str | None) -> Path:
     """Where a converted model goes: a folder of the cache, or the path that `name` is.
 
     Raises: ValueError for a name that is no file name.
     """
     if name and "/" in name:
         return Path(name).expanduser().resolve()
-    whole = source.resolve()
-    name = name or (whole.name if whole.is_dir() else whole.stem)
+    whole = Path(source.partition("@")[0] if source.startswith("hf-hub:") else source).resolve()
+    name = name or (whole.stem if whole.is_file() else whole.name)
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise ValueError(f"{name!r} is no name for a folder: give one by --as.")
-    return paths.CACHE / "converted" / name
+    return registry.converted(name)
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="./run_all.sh --convert", description=convert.__doc__)
     parser.add_argument("kind", choices=KINDS)
-    parser.add_argument("source", type=Path)
+    parser.add_argument("source")
     parser.add_argument("--as", dest="name")
     parser.add_argument("--sha256", default="")
     options = parser.parse_args(arguments)
     try:
         target = place(options.source, options.name)
-        if options.source.is_file():
-            print(f"SHA-256 of {options.source}: {files.sha256_of(options.source)}")
-        convert(options.kind, options.source, target, options.sha256)
-    except ValueError as error:
+        hub = options.source.startswith("hf-hub:")
+        source = fetched(options.kind, options.source) if hub else Path(options.source)
+        if source.is_file():
+            print(f"SHA-256 of {source}: {files.sha256_of(source)}")
+        convert(options.kind, source, target, options.sha256)
+    except (ValueError, download.NotAvailable) as error:
         raise SystemExit(str(error)) from None
     except OSError as error:
         raise SystemExit(f"{error.strerror or error}: {error.filename or target}.") from None
+    except SafetensorError as error:  # while writing
+        raise SystemExit(download.sentence(error, str(target))) from None
     print(f"Written: {target}")
     print(f'Use it as local-dir:{target}: in a profile, or by registry.load("local-dir:{target}").')
     if options.kind == "transformers" and list(target.glob("trunk-*")):

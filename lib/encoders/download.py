@@ -1,6 +1,8 @@
 """Files of public repositories at a fixed revision: downloaded once, offline ever after."""
 
 import errno
+import json
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
@@ -8,12 +10,22 @@ from pathlib import Path
 from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub import errors as hub_errors
 
+from lib import paths
+from lib.files import alone, sha256_of, write_json
+
+logger = logging.getLogger(__name__)
+
 TIMEOUT = 10  # seconds; asked once, because the hub's own retries take 23 s without a network
 _NETWORK = ("ConnectError", "ConnectionError", "ConnectTimeout", "ReadTimeout", "Timeout")
+_BROKEN = ("RemoteProtocolError", "ReadError", "ChunkedEncodingError")
 
 
 class NotAvailable(RuntimeError):
     """Data or weights that cannot be had here and now; the message says why, in one sentence."""
+
+
+class Incomplete(NotAvailable):
+    """A repository that lacks a file which is needed."""
 
 
 def fetch(repo: str, revision: str, files: list[str], also=(), kind="model") -> Path:
@@ -23,7 +35,8 @@ def fetch(repo: str, revision: str, files: list[str], also=(), kind="model") -> 
     Files that are there already are used without asking the network. `kind` is "model" or
     "dataset".
 
-    Raises: NotAvailable if the files are not there and cannot be downloaded.
+    Raises: NotAvailable if the files are not there and cannot be downloaded; Incomplete if the
+    repository lacks one.
     """
     patterns = [*files, *also]
     folder = _local(repo, revision, files, patterns, kind)
@@ -31,6 +44,31 @@ def fetch(repo: str, revision: str, files: list[str], also=(), kind="model") -> 
         _ask(repo, revision, kind)
         folder = _download(repo, revision, files, patterns, kind)
     return folder
+
+
+def present(repo: str) -> str:
+    """The commit of a model's repository that its first use here found, the same ever after.
+
+    Raises: NotAvailable at the first use, if the hub cannot be asked.
+    """
+    file = _revisions()
+    with alone(file):
+        if not known(repo):
+            commit = _ask(repo, "main", "model").sha
+            fixed = json.loads(file.read_text()) if file.is_file() else {}
+            write_json(file, dict(sorted((fixed | {repo: commit}).items())))
+            logger.warning("%s is used at its present commit, %s, from now on.", repo, commit)
+    return known(repo)
+
+
+def known(repo: str) -> str:
+    """The commit that `present` fixed; empty before."""
+    file = _revisions()
+    return json.loads(file.read_text()).get(repo, "") if file.is_file() else ""
+
+
+def _revisions() -> Path:
+    return paths.CACHE / "revisions.json"
 
 
 def available(
@@ -110,9 +148,10 @@ def _download(repo: str, revision: str, files, patterns, kind: str) -> Path:
         )
     except Exception as error:
         raise NotAvailable(sentence(error, repo)) from error
+    _check_bytes(folder, repo)
     missing = _missing(folder, files)
     if missing:
-        raise NotAvailable(f"{repo} at revision {revision[:12]} has no {' and no '.join(missing)}.")
+        raise Incomplete(f"{repo} at revision {revision[:12]} has no {' and no '.join(missing)}.")
     return folder
 
 
@@ -121,10 +160,23 @@ def _missing(folder: Path, files) -> list[str]:
     return [pattern for pattern in files if not any(fnmatch(name, pattern) for name in names)]
 
 
-def _ask(repo: str, revision: str, kind: str) -> None:
-    """One quick question first: the download itself would retry for half a minute."""
+def _check_bytes(folder: Path, repo: str) -> None:
+    """Refuse files that are not what the hub says: its client compares their sizes alone.
+
+    The cache keeps a large file under the SHA-256 that the hub gives for it.
+    """
+    for path in folder.rglob("*"):
+        kept = path.resolve()
+        if len(kept.name) == 64 and path.is_symlink() and sha256_of(kept) != kept.name:
+            kept.unlink()
+            path.unlink()
+            raise NotAvailable(f"{repo}: {path.name} came damaged; run it again to get it anew.")
+
+
+def _ask(repo: str, revision: str, kind: str):
+    """What the hub says of a revision. Asked before a download, which would retry for long."""
     try:
-        HfApi().repo_info(repo, repo_type=kind, revision=revision, timeout=TIMEOUT)
+        return HfApi().repo_info(repo, repo_type=kind, revision=revision, timeout=TIMEOUT)
     except Exception as error:
         raise NotAvailable(sentence(error, repo)) from error
 
@@ -141,11 +193,14 @@ def sentence(error: Exception, what: str) -> str:
         return f"{what} does not have the revision asked for."
     if isinstance(error, hub_errors.RepositoryNotFoundError):
         return f"There is no public repository {what} on https://huggingface.co."
-    if getattr(error, "errno", None) == errno.ENOSPC or "disk space" in text:
+    full = "disk space" in text or "No space left" in text
+    if full or getattr(error, "errno", None) == errno.ENOSPC:
         return f"The disk is too full for {what}: free some space, or set HF_HOME to another disk."
     if isinstance(error, hub_errors.OfflineModeIsEnabled):
         return f"{what} is not in the local cache, and HF_HUB_OFFLINE forbids to download it."
     if type(error).__name__ in _NETWORK:
         return f"{what} is not in the local cache, and there is no network to download it."
+    if type(error).__name__ in _BROKEN or "Consistency check failed" in text:
+        return f"The download of {what} broke off: run it again."
     first = (text.splitlines() or [""])[0][:200]
     return f"{what} could not be had ({type(error).__name__}: {first})."

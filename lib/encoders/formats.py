@@ -12,8 +12,14 @@ from pathlib import Path
 import torch
 from huggingface_hub.errors import StrictDataclassError
 
-from lib.encoders.registry import TOKENIZER
-
+TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+)
 BPE_SIZE, BPE_END = 49408, 49407  # open_clip's own tokenizer
 LEGACY_END = 2  # transformers' sign for "the highest id", from before its issue 24773
 TANH = {"gelu_pytorch_tanh", "gelu_new"}  # two names of GELU's approximation by tanh
@@ -151,8 +157,8 @@ def transformers(folder: Path, tensors: dict[str, torch.Tensor]) -> Converted:
     model, tensors, trunk = (_clip if kind == "clip" else _siglip)(folder, config, tensors)
     words, files = _tokenizer(folder, kind, config.text_config)
     model["text_cfg"] |= words
-    preprocessing = _preprocessing(folder, size)
-    return Converted({"model_cfg": model, "preprocess_cfg": preprocessing}, tensors, files, trunk)
+    content = {"model_cfg": model, "preprocess_cfg": preprocessing(folder, size)}
+    return Converted(content, tensors, files, trunk)
 
 
 def _clip(folder: Path, config, tensors: dict) -> tuple[dict, dict, dict]:
@@ -232,7 +238,7 @@ def _length(text) -> dict:
     return {"heads": heads, "context_length": length, "vocab_size": text.vocab_size}
 
 
-def _preprocessing(folder: Path, size: int) -> dict:
+def preprocessing(folder: Path, size: int) -> dict:
     """preprocess_cfg, if open_clip can do what the processor of a model for `size` pixels does."""
     names = ("preprocessor_config.json", "processor_config.json")
     name = next((name for name in names if (folder / name).is_file()), None)

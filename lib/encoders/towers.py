@@ -37,6 +37,7 @@ class Model:
         build: makes the parts, at the first use of one of them.
         normalisation: "image" and "text" -> a layer on the L2-normalised embedding, which is
             L2-normalised again (I0T_async, I0T section 4.2); empty for most models.
+        parameters: how many numbers open_clip's module learned.
         clip: the open_clip module: eval mode, float32, no gradients.
         preprocess: PIL image -> tensor (3, height, width), as the model's configuration says.
         tokenizer: list of strings -> LongTensor (n, context length).
@@ -50,6 +51,7 @@ class Model:
     device: torch.device
     build: Callable[[], Parts]
     normalisation: torch.nn.ModuleDict = field(default_factory=torch.nn.ModuleDict)
+    parameters: int = 0
 
     @functools.cached_property
     def _parts(self) -> Parts:

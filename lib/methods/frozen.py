@@ -249,6 +249,7 @@ def _whole_encoder(visual: nn.Module, where: torch.device, dtype: torch.dtype) -
     visual = copy.deepcopy(visual).to(where, dtype).requires_grad_(False)
     if not hasattr(visual, "trunk"):
         visual.conv1.forward = lambda patches: patches
+        visual.output_tokens = False  # a CoCa's gives its tokens beside the embedding
         return lambda patches: visual(patches.transpose(1, 2))
     stem = visual.trunk.patch_embed
     stem.forward = lambda patches: patches
