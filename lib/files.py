@@ -103,7 +103,7 @@ def tensors(room: str, key: dict, compute: Callable[[], dict], about: dict) -> d
     path = (paths.CACHE / room / name).with_suffix(".safetensors")
     kept = _read(path)
     if kept is None:
-        with _alone(path):
+        with alone(path):
             kept = _read(path)  # meanwhile, another process may have computed it
             if kept is None:
                 kept = {what: tensor.contiguous() for what, tensor in compute().items()}
@@ -112,8 +112,8 @@ def tensors(room: str, key: dict, compute: Callable[[], dict], about: dict) -> d
 
 
 @contextmanager
-def _alone(path: Path):
-    """One process at a time; on a file system without locks, as many as there are."""
+def alone(path: Path):
+    """One process at a time for a file; on a file system without locks, as many as there are."""
     from filelock import FileLock, Timeout
 
     # A few lock files for all keys, because they stay.

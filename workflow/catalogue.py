@@ -1,5 +1,6 @@
 """The catalogue: every figure and table that has a notebook (`notebooks/items.yaml`)."""
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -9,17 +10,59 @@ import yaml
 from lib import paths, profiles, suggestions
 
 LIST = "items.yaml"
-KEYS = {"title", "where", "models"}
+KEYS = {"title", "where", "models", "about"}
+# What a model in a role is, where the name of the role does not say it.
+WORDS = {
+    "clip": "CLIP",
+    "untrained": "random weights",
+    "second_backbone": "a second backbone",
+    "shared": "SharedCLIP",
+    "align": "AlignCLIP",
+    "align_text": "AlignCLIP of texts",
+    "align_both": "AlignCLIP of both",
+    "align_plain": "AlignCLIP without rescaling",
+    "clip_imsep": "CLIP with IMSep",
+    "cyclip": "CyCLIP of one recipe",
+    "slip": "SLIP of one recipe",
+    "siglip": "SigLIP of one recipe",
+    "coca": "CoCa",
+    "blip": "BLIP",
+    "clip_learned": "a learned temperature",
+    "full_rank": "CLIP of full rank",
+    "scratch": "CLIP without a first stage",
+    "amended": "an amended start",
+    "cloob": "CLOOB",
+    "unif_align": "Unif-Align",
+    "pac": "PAC-S",
+    "lc": "Long-CLIP",
+    "lco": "LCO",
+    "lcco": "LCCO",
+    "lccom": "LCCOM",
+    "lccom_ln": "+LN",
+    "lccom_bn": "+BN",
+    "async": "I0T_async",
+    "async_ln": "+LN*",
+    "async_one_pass": "I0T_async without MCSIE",
+} | {r"t\d+": "fixed temperatures", r"d\d+": "other dimensions"}
+WORDS |= {r"async_b\d+": "I0T_async by batch size", r"lco?_\w+": "LC and LCO by style"}
+WORDS |= {r"\w+_on_\w+": "fine-tuning for retrieval"}
 
 
 @dataclass(frozen=True)
 class Item:
-    """One notebook; `models` are the roles of a profile that it uses."""
+    """One notebook.
+
+    Attributes:
+        models: the roles of a profile that it uses.
+        about: those that it is about: where the list does not say so, all but CLIP, random weights
+            and training seeds.
+    """
 
     name: str
     title: str
     where: str
     models: tuple[str, ...] = ()
+    about: tuple[str, ...] = ()
 
     @property
     def paper(self) -> str:
@@ -34,6 +77,32 @@ class Item:
     def written(self) -> bool:
         """Whether there is a notebook; without one, the item is planned."""
         return self.notebook.exists()
+
+    def status(self, which: profiles.Profile) -> tuple[str, list[str]]:
+        """Whether a profile has its models, and in words those that it has not.
+
+        "ready"; "in part" without some; "no published weights" without all that it is about;
+        "planned" if it is not written. Further training seeds do not count.
+        """
+        roles = [role for role in self.models if not re.search(r"_seed\d+$", role)]
+        lacking = [role for role in roles if role not in which.models]
+        if not self.written:
+            return "planned", []
+        if not lacking or which.name == profiles.FULL or _of_its_own(self.notebook):
+            return "ready", []
+        about = self.about or [role for role in roles if role not in ("clip", "untrained")]
+        status = "no published weights" if about and {*about} <= {*lacking} else "in part"
+        return status, [*dict.fromkeys(map(in_words, lacking))]
+
+
+def in_words(role: str) -> str:
+    """A role in words of the field."""
+    return next(words for pattern, words in WORDS.items() if re.fullmatch(pattern, role))
+
+
+def _of_its_own(notebook: Path) -> bool:
+    """Whether a notebook takes the models of the full profile, whatever it is run with."""
+    return "profiles.load(profiles.FULL" in notebook.read_text(encoding="utf-8")
 
 
 def load() -> dict[str, Item]:
@@ -56,12 +125,12 @@ def _item(name: str, entry: dict) -> Item:
     for key in ("title", "where"):
         if key not in entry:
             raise ValueError(f"{LIST}, {name}: the key {key!r} is missing.")
-    models = tuple(entry.get("models") or ())
-    for role in models:
+    models, about = (tuple(entry.get(key) or ()) for key in ("models", "about"))
+    for role in (*models, *about):
         if role not in profiles.roles():
             known = profiles.roles()
             raise ValueError(f"{LIST}, {name}: {suggestions.unknown('model role', role, known)}")
-    return Item(name, entry["title"], entry["where"], models)
+    return Item(name, entry["title"], entry["where"], models, about)
 
 
 def unlisted() -> list[Path]:

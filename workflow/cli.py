@@ -9,16 +9,20 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 from importlib.util import find_spec
 
 from lib import paths, suggestions
 
 TESTS = {
-    "all": "not benchmark and not browser",
-    "unit": "not benchmark and not browser and not notebooks",
+    "all": "not benchmark and not browser and not rehearsal",
+    "unit": "not benchmark and not browser and not rehearsal and not notebooks",
     "notebooks": "notebooks",
     "browser": "browser",
+    "rehearsal": "rehearsal",
 }
+TRAINABLE = ("async",)  # what --train makes
+WITH_TRAIN = ("train", "profile", "force", "jobs", "check")  # options that go with it
 FORMATS = ("alignclip", "transformers", "pickle")  # kinds of models that --convert reads
 USAGE, INTERRUPTED = 2, 130
 # Modules that an option runs, with packages that they need beyond the environment's core.
@@ -37,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         check_names(options)
         if options.list:
-            return print_list()
+            return print_list(options.profile)
         if options.plan:
             from workflow import plan
 
@@ -46,6 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
             return run_tests(options.test)
         if options.retrain:
             return module("mini.training", options.retrain)
+        if options.train:
+            force = ["--force"] * options.force
+            return module("workflow.train", "--profile", options.profile, *force)
         if options.assignments:
             return extra("assignments", ASSIGNMENTS, "docs.assignments")
         if options.site:
@@ -107,8 +114,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="notebooks to run at a time (default: number of cores, here %(default)s)")  # fmt: skip
     add("--force", action="store_true", help="run the items even if they are done")
     add("--test", nargs="?", const="all", metavar="WHAT",
-        help="run the tests instead: all (default), unit, notebooks or browser")  # fmt: skip
+        help="run tests instead: all (default), unit, notebooks, browser or rehearsal")  # fmt: skip
     add("--retrain", metavar="MODEL", help="train a model of models/ again")
+    add("--train", metavar="WHAT",
+        help="train what nobody published, on a profile's main model: async (I0T_async)"
+    )  # fmt: skip
     add("--assignments", action="store_true", help="zip the problem sets for students")
     add("--site", action="store_true", help="build the website of the notebooks in site/")
     add("--record", action="store_true",
@@ -125,6 +135,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.test and options.test not in TESTS:
         raise Usage(suggestions.unknown("set of tests", options.test, TESTS))
+    if options.train and options.train not in TRAINABLE:
+        raise Usage(suggestions.unknown("model to train", options.train, TRAINABLE))
+    others = [key for key, value in vars(options).items() if value and key not in WITH_TRAIN]
+    if options.train and others:
+        raise Usage(f"--train goes with --profile and --force alone, not with --{others[0]}.")
     if options.convert and options.convert[0] not in FORMATS:
         raise Usage(suggestions.unknown("kind of model to convert", options.convert[0], FORMATS))
     if (options.name or options.sha256) and not options.convert:
@@ -163,14 +178,21 @@ def cores() -> int:
 # What the options ask for -------------------------------------------------------------------------
 
 
-def print_list() -> int:
+def print_list(profile_name: str) -> int:
+    """Every item with its status in a profile, and in a line below what models an item lacks."""
+    from lib import profiles
     from workflow import catalogue
 
-    items = catalogue.load()
-    width = max(map(len, items))
+    items, which = catalogue.load(), profiles.load(profile_name)
+    status = {name: item.status(which) for name, item in items.items()}
+    width, wide = max(map(len, items)), max(7, *(len(said) for said, _ in status.values()))
     for name, item in items.items():
-        status = "ready" if item.written else "planned"
-        print(f"{name:{width}}  {status:7}  {item.title} ({item.where})")
+        said, lacking = status[name]
+        print(f"{name:{width}}  {said:{wide}}  {item.title} ({item.where})")
+        if said == "in part":
+            indent = " " * (width + 2)
+            without = f"without {', '.join(lacking)}"
+            print(textwrap.fill(without, 112, initial_indent=indent, subsequent_indent=indent))
     catalogue.warn_of_unlisted()
     return 0
 
@@ -180,7 +202,9 @@ def run_tests(what: str) -> int:
         raise ValueError("pytest is not installed in this environment: pip install -e '.[dev]'")
     command = [sys.executable, "-m", "pytest", "-m", TESTS[what]]
     surroundings = dict(os.environ)
-    if cores() > 1 and find_spec("xdist"):
+    if what == "rehearsal":
+        command += ["-s"]  # its notebooks run beside each other, and it tells how far it is
+    elif cores() > 1 and find_spec("xdist"):
         command += ["-n", str(cores()), "--dist", "worksteal"]
         surroundings["OMP_NUM_THREADS"] = "1"  # a thread for each test, not all of them for each
     return subprocess.call(command, cwd=paths.ROOT, env=surroundings)
@@ -198,7 +222,7 @@ def callers(file: str) -> str:
 
 def convert(options: argparse.Namespace) -> int:
     kind, source = options.convert
-    arguments = [kind, callers(source)]
+    arguments = [kind, source if source.startswith("hf-hub:") else callers(source)]
     if options.name:
         path = callers(options.name) if os.sep in options.name else options.name
         arguments += ["--as", path]

@@ -128,8 +128,15 @@ def digest(which: profiles.Profile, item: str) -> str:
     for model in models_of(which, item):
         needed += sorted(file for file in (paths.MODELS / model).rglob("*") if file.is_file())
     parts |= {file.relative_to(paths.ROOT).as_posix(): _hash(file) for file in needed}
-    parts |= {"own data": _own_data(sources)}
+    parts |= {"own data": _own_data(sources)} | _trained(which, item)
     return files.sha256(json.dumps([item, sorted(parts.items())]).encode())[:12]
+
+
+def _trained(which: profiles.Profile, item: str) -> dict[str, str]:
+    """The models of an item that `--train` made on this machine, by their recipes."""
+    named = [which.models.get(role, "") for role in catalogue.load()[item].models]
+    recipes = [paths.CACHE / "trained" / model / "recipe.json" for model in named if model]
+    return {file.parent.name: _hash(file) for file in recipes if file.is_file()}
 
 
 def _profile(which: profiles.Profile, item: str) -> str:

@@ -8,8 +8,8 @@ once. Memory is Python, the item's models at once and a batch; disk is the downl
 converted models twice.
 
 Not counted: class prompts, rated captions, data sets of which the rows are not known (then there is
-a "+"), those that a notebook names itself, reading of images, probes, rankings, resampling, plots,
-training, published embeddings (140 MB in all), and the memory of a GPU.
+a "+"), reading of images, probes, rankings, resampling, plots, training, published embeddings
+(140 MB in all), and the memory of a GPU.
 """
 
 import argparse
@@ -34,6 +34,7 @@ from workflow import catalogue, freshness, notebooks
 from workflow import speed as speeds
 
 SETS = ("pairs", "pairs_2", "targets", "labelled", "shifted", "judgements")  # keys of a profile
+FURTHER = ("also", "survey")  # those that hold further models
 ROWS_OF_SHIFTS = 10_000  # of each public set at most: `tasks.load_shifts`
 STEPS, BATCH = 150, 64  # of inversions, where a notebook says nothing
 BATCH_OF_TASKS = 200  # `tasks.native_and_oti`
@@ -66,20 +67,24 @@ class Asked:
 
 def model(name: str) -> Need:
     """A model of the registry or of the user's own."""
-    spec, wanted = registry.REGISTRY.get(name), [registry.CONFIG, registry.WEIGHTS]
+    spec = registry.REGISTRY.get(name)
     if spec is None:
+        wanted = [registry.CONFIG, registry.WEIGHTS]
         revision = name.partition("@")[2]  # a folder has none
         return Need(name, not revision or _there("model", revision, wanted), None)
     if spec.folder:
-        return Need(name, (spec.folder / registry.WEIGHTS).is_file(), how=" (trained first)")
+        how = f" ({spec.how or 'trained first'})"
+        return Need(name, (spec.folder / registry.WEIGHTS).is_file(), how=how)
     if not spec.trained:
         return Need(name)
     size = 4 * spec.parameters or None
+    more, weights, _ = spec.files
+    here, commit = (registry.converted(name) / weights).is_file(), registry.revision(name)
     if spec.pickle_sha256:
-        here = (paths.CACHE / "models" / name / registry.WEIGHTS).is_file()
         how = f" (a pickle: `python -m lib.encoders.registry --convert {name}` fetches it)"
         return Need(name, here, size, 2, how)
-    return Need(name, _there("model", spec.revision, wanted), size)
+    here = here or (bool(commit) and _there("model", commit, [*more, weights]))
+    return Need(name, here, size)
 
 
 def data(name: str, split: str) -> Need:
@@ -111,11 +116,12 @@ def asked(which: profiles.Profile, item: str) -> Asked:
     """What an item asks for in a profile; see the top of this file."""
     entry = catalogue.load()[item]
     code, given = notebooks.code(entry.notebook), _parameters(entry.notebook)
-    named = [key for key in (*SETS, "also") if re.search(rf"\bp\.{key}\b(?! ==)", code)]
+    named = [key for key in (*SETS, *FURTHER) if re.search(rf"\bp\.{key}\b(?! ==)", code)]
     roles = {role: which.models[role] for role in entry.models if role in which.models}
-    models = [*roles.values(), *(which.also if "also" in named else ())]
+    further = {name: key for key in FURTHER if key in named for name in getattr(which, key)}
+    models = [*roles.values(), *further]
     needs, work, known = {model(name): role for role, name in roles.items()}, Counter(), True
-    needs |= {model(name): "also" for name in models[len(roles) :]}
+    needs |= {model(name): key for name, key in further.items()}
 
     def add(way: str, n: float, *about) -> None:
         for name in models if n else ():
@@ -140,6 +146,10 @@ def asked(which: profiles.Profile, item: str) -> Asked:
                 add("image", n, name, split)
                 if name in sources.pair_names():
                     add("text", n * pairs.N_CAPTIONS, name, split)
+    own = sources.LABELLED.keys() & map(str, given.values())
+    for name in own if which.evidence == "real" else ():  # small models know no faces
+        needs[data(name, "test")] = "its own data"
+        add("image", sources.LABELLED[name].rows or 0, name, "test")
     if "oti" in searched:
         steps = _last(given.get("oti_steps") or given.get("steps") or STEPS)
         updates = sum(n * (r + 1) / 2 for r, n in given.get("last", {1: steps}).items())
@@ -205,7 +215,8 @@ def show(options: argparse.Namespace) -> int:
         minutes = f"{seconds / 60:,.1f}" if seconds else "unknown"
         minutes += "+" * bool(seconds and not (past[item] or plan.known))
         print(row(item, width, here, _sizes(plan.needs), _gb(memory[item]), minutes))
-        print(textwrap.indent(_by_role(plan.needs), "    "), end="")
+        lacking = catalogue.load()[item].status(which)[1]
+        print(textwrap.indent(_by_role(plan.needs, lacking), "    "), end="")
     needs = dict.fromkeys(chain(*(plan.needs for plan in plans.values())))
     lacking = [need for need in needs if not need.here]
     print("\n* is not here:" if lacking else "\nNothing has to be downloaded.")
@@ -244,11 +255,12 @@ def show(options: argparse.Namespace) -> int:
     return int(bool(problems))
 
 
-def _by_role(needs: dict[Need, str]) -> str:
-    """A line for each role or key: what it needs, with a star where that is not here."""
+def _by_role(needs: dict[Need, str], lacking: list[str]) -> str:
+    """For each role or key what it needs, with a star where that is not here; what nobody has."""
     told: dict[str, list[str]] = {}
     for need, role in needs.items():
         told.setdefault(role, []).append(need.name + ("" if need.here else "*"))
+    told |= {"no published weights": lacking} if lacking else {}
     lines = [f"{role}: {', '.join(names)}" for role, names in told.items()]
     return textwrap.fill("; ".join(lines), 96, break_on_hyphens=False) + "\n" * bool(lines)
 

@@ -59,13 +59,18 @@ def _report(which: profiles.Profile) -> int:
 
 
 def _verdicts(which: profiles.Profile, items: list[str]) -> dict[str, str]:
-    """How many findings of each item got which verdict, e.g. "2 reproduced, 1 inconclusive"."""
+    """How many findings of each item got which verdict, e.g. "2 reproduced, 1 inconclusive".
+
+    With the item's status in the profile, where it is not ready.
+    """
     said = {}
     for item in items:
         with suppress(OSError, ValueError, KeyError):
             saved = json.loads(notebooks.figures(which.name, item)[-1].read_text(encoding="utf-8"))
             counts = Counter(finding["verdict"] for finding in saved["findings"])
             said[item] = ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
+            if (status := catalogue.load()[item].status(which)[0]) != "ready":
+                said[item] = "; ".join(filter(None, [said[item], status]))
     return said
 
 
