@@ -21,6 +21,7 @@ from lib.data import published as published_files
 from lib.data.judgements import (
     JUDGED,
     embed_judged,
+    embed_references,
     load_judgements,
     prompt,
     resampled_agreement,
@@ -305,6 +306,22 @@ def test_judged_captions_are_embedded_row_by_row(flickr8k, monkeypatch):
     assert texts == ["see " + caption for caption in judged["caption"][:]]
     rows = rows_by_image(judged)
     assert [some.tolist() for some in rows] == [[1, 3], [0, 4], [2, 5]]
+
+
+def test_references_are_embedded_once_and_keep_their_rows(flickr8k, monkeypatch):
+    judged, asked = load_judgements("flickr8k-expert"), []
+
+    def encode_texts(_, some):
+        asked.extend(some)
+        return torch.arange(len(some))
+
+    monkeypatch.setattr("lib.data.judgements.embed_texts", encode_texts)
+    found, owner = embed_references(None, judged, "see ")
+    assert len(set(asked)) == len(asked)
+    listed = [(i, text) for i, row in enumerate(judged) for text in row["references"]]
+    assert [(i, asked[k]) for i, k in zip(owner, found.tolist(), strict=True)] == [
+        (i, "see " + text) for i, text in listed
+    ]
 
 
 def test_agreement_is_resampled_over_images(flickr8k):

@@ -83,6 +83,19 @@ def embed_judged(
     return embed_images(model, judged.select(once))[image_of], texts
 
 
+def embed_references(
+    model: Model, judged: Dataset, before: str = scores.PROMPT
+) -> tuple[torch.Tensor, np.ndarray]:
+    """The reference captions of m judged captions (r, d), and the row that each belongs to (r,).
+
+    Each text is encoded once; `before` is put before it.
+    """
+    listed = judged["references"][:]
+    texts, of = np.unique([text for some in listed for text in some], return_inverse=True)
+    owner = np.repeat(np.arange(len(listed)), [len(some) for some in listed])
+    return embed_texts(model, [before + str(text) for text in texts])[of], owner
+
+
 def rows_by_image(judged: Dataset) -> list[np.ndarray]:
     """The rows of each image, images by their ids.
 

@@ -10,6 +10,7 @@ from datasets import Dataset
 
 from lib.data import sources
 from lib.encoders import download
+from lib.encoders.download import NotAvailable
 
 N_CAPTIONS = 5  # a few COCO images have six or seven; every evaluation uses the first five
 
@@ -35,6 +36,7 @@ def load_pairs(name: str, split: str = "test", n: int | None = None) -> Dataset:
     )
     files = {"table": str(folder / source.table), "archive": str(folder / source.archive)}
     features = sources.features(captions=sources.TEXTS)
+    _check_table(folder / source.table, f"{name}-{split}", split)
     with sources.reading(name):
         rows = Dataset.from_generator(
             _captioned,
@@ -43,6 +45,19 @@ def load_pairs(name: str, split: str = "test", n: int | None = None) -> Dataset:
             gen_kwargs={**files, "split": split},
         )
     return sources.first(sources.complete(rows, source.rows, name), n)
+
+
+def _check_table(file: Path, what: str, split: str) -> None:
+    """Refuse a table without the columns that are read, or without rows of the split."""
+    with file.open(newline="", encoding="utf-8") as lines:
+        rows = csv.DictReader(lines)
+        found = rows.fieldnames or []
+        if not {"filename", "raw"} <= set(found):
+            raise NotAvailable(
+                f"{what} should have the columns 'filename' and 'raw'; it has {', '.join(found)}."
+            )
+        if not any(row.get("split", split) == split for row in rows):
+            raise NotAvailable(f"{what} has no rows: {file.name} names none of this split.")
 
 
 def _captioned(table: str, archive: str, split: str) -> Iterator[dict]:
