@@ -72,14 +72,18 @@ def models_md() -> str:
         "# Models",
         "",
         "Each folder is a model in open_clip's own format (`open_clip.create_model_from_pretrained("
-        '"local-dir:models/mini-clip")`) with the recipe, the training curve and the test figures '
+        '"local-dir:models/mini-clip")`) with the recipe, the training curve and the test metrics '
         "in `recipe.json`. The recipes are data in `mini/recipes.py`; `./run_all.sh --retrain "
         "NAME` trains one again. Written by `./run_all.sh --record`.",
         "",
-        "A model with I0T's last normalisation has it in `normalisation.safetensors`, which "
+        "Where a model has I0T's final normalisation, it is in `normalisation.safetensors`, which "
         "`lib.encoders.registry` applies; plain open_clip loads such a model without it. "
         "SharedCLIP's one transformer is in the file twice, under the names of both towers. The "
-        "numbers are those of 1,000 test pairs (full captions) and 2,000 labelled test pictures.",
+        "metrics are for 1,000 test pairs (full captions) and 2,000 labelled test pictures.",
+        "",
+        "*Recipe* lists only the differences from `mini-clip`. Two of its terms need a word. After "
+        "100 contrastive steps, most batches consist of groups of 16 similar scenes: "
+        "`shared_from = 0` uses such batches from the first step, `group = 8` makes groups of 8.",
         "",
         *pages.table([_model_line(name) for name in recipes.RECIPES if _training(name)]),
     ]
