@@ -9,7 +9,7 @@ from pathlib import Path
 from lib import files, paths, profiles
 from lib.claims import evidence, findings
 from lib.data import published, sources
-from lib.encoders import registry
+from lib.encoders import download, registry
 from lib.encoders.download import available
 
 ABOUT = {
@@ -118,7 +118,9 @@ def revisions(which: profiles.Profile) -> list[dict]:
         if name.startswith("world"):
             found["world"] = _world()
         elif name in sources.PAIRS:
-            found[name] = sources.PAIRS[name]["test"].revision
+            for split, source in sources.PAIRS[name].items():
+                if commit := source.revision or download.known(source.repo):
+                    found[name if split == "test" else f"{name} {split}"] = commit
         else:
             found[name] = sources.LABELLED[name].revision
     return [{"name": name, "revision": revision} for name, revision in sorted(found.items())]

@@ -157,6 +157,21 @@ def write_captioned(folder: Path, table: str, archive: str, rows: int, split: st
             writer.writerow({"split": split, "filename": f"{i:06d}.jpg", "raw": raw})
 
 
+def write_shard(file: Path, rows: range) -> None:
+    """A tar of COCO's train split: an image and its captions per row, six for every third."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(file, "w") as tar:
+        for i in rows:
+            about = {"captions": captions(i, 6 if i % 3 == 0 else 5), "cocoid": 1000 + i}
+            for kind, content in (
+                ("jpg", encoded(i, "JPEG")),
+                ("json", json.dumps(about).encode()),
+            ):
+                entry = tarfile.TarInfo(f"{i:09d}.{kind}")
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+
+
 def write_parquet(path: Path, rows: int, image: str, label: str, classes: list[str]) -> None:
     """Parquet as `push_to_hub` writes it: images as bytes, class names in the schema."""
     path.parent.mkdir(parents=True, exist_ok=True)

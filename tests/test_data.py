@@ -16,7 +16,7 @@ from huggingface_hub import constants
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import paths, profiles
+from lib import files, paths, profiles
 from lib.data import published as published_files
 from lib.data.judgements import (
     JUDGED,
@@ -37,7 +37,8 @@ from lib.data.published import (
     published_cifar10,
     published_embeddings,
 )
-from lib.data.sources import LABELLED, PAIRS, splits
+from lib.data.sources import LABELLED, PAIRS, Shards, splits
+from lib.data.tasks import load_pairs_to_fit
 from lib.encoders.download import NotAvailable
 from lib.encoders.embeddings import Embeddings
 from lib.measures import scores
@@ -126,7 +127,7 @@ def test_full_disk(coco, monkeypatch):
     ("call", "text"),
     [
         (lambda: load_pairs("cocoo"), "no data set of pairs 'cocoo'.*coco"),
-        (lambda: load_pairs("coco", "train"), "no split of coco 'train'.*test"),
+        (lambda: load_pairs("coco", "val"), "no split of coco 'val'.*train"),
         (lambda: load_pairs("flickr30k", "tset"), "no split of flickr30k 'tset'.*test"),
         (lambda: load_pairs("coco", "test", 0), "1 or more, not 0"),
         (lambda: load_labelled("cifar-100"), "no labelled data set 'cifar-100'.*cifar100"),
@@ -242,8 +243,8 @@ def test_damaged_parquet(hub_cache):
 def test_every_public_set_is_pinned():
     entries = [source for splits in PAIRS.values() for source in splits.values()]
     entries += list(LABELLED.values())
-    for source in entries:
-        assert len(bytes.fromhex(source.revision)) == 20
+    for source in entries:  # of the one with shards, public material does not show the commit
+        assert isinstance(source, Shards) or len(bytes.fromhex(source.revision)) == 20
 
 
 @pytest.mark.parametrize("name", profiles.available())
@@ -758,3 +759,53 @@ def test_kth_caption_of_every_image(counts, shuffle, k):
         return
     expected = [[j for j, o in enumerate(owner) if o == i][k] for i in range(len(counts))]
     assert found.caption(k)[:, 0].tolist() == expected
+
+
+# COCO's train split, in shards --------------------------------------------------------------------
+
+
+@pytest.fixture
+def coco_shards(hub_cache, monkeypatch):
+    """Two shards of three rows and one; the commit is not known before the first use."""
+    source = replace(PAIRS["coco"]["train"], rows=4, each=3)
+    monkeypatch.setitem(PAIRS, "coco", PAIRS["coco"] | {"train": source})
+    commit = "b" * 40
+    files.write_json(paths.CACHE / "revisions.json", {source.repo: commit})
+    folder = standins.put_in_hub(hub_cache, source.repo, commit, "dataset")
+    for name, rows in zip(source.files(None), (range(3), range(3, 4)), strict=True):
+        standins.write_shard(folder / name, rows)
+    return folder
+
+
+def test_shards_hold_pairs(coco_shards):
+    rows = load_pairs("coco", "train")
+    assert rows["image_id"][:] == ["1000", "1001", "1002", "1003"]
+    assert rows["captions"][0] == standins.captions(0)
+    assert all(len(each) == 5 for each in rows["captions"])
+    assert np.array(rows[2]["image"]).shape == (24, 24, 3)
+
+
+def test_only_the_shards_of_the_rows_asked_for_are_needed(coco_shards):
+    (coco_shards / PAIRS["coco"]["train"].files(None)[1]).unlink()
+    assert len(load_pairs("coco", "train", 2)) == 2
+    with pytest.raises(NotAvailable, match="undefined443/coco-karpathy-wds"):
+        load_pairs("coco", "train")
+
+
+def test_a_short_shard_is_never_taken_for_a_whole_one(coco_shards):
+    standins.write_shard(coco_shards / PAIRS["coco"]["train"].files(None)[0], range(2))
+    with pytest.raises(NotAvailable, match="coco-train came with 2 rows instead of 3"):
+        load_pairs("coco", "train", 2)
+
+
+def test_pairs_to_fit_are_those_of_the_train_split_where_it_can_be_had(coco_shards, monkeypatch):
+    split, rows, missing = load_pairs_to_fit("coco", 3)
+    assert (split, len(rows), missing) == ("train", 3, "")
+
+    def gone(name, split, n):
+        if split == "train":
+            raise NotAvailable("It is gone.")
+        return [1, 2]
+
+    monkeypatch.setattr("lib.data.tasks.load_pairs", gone)
+    assert load_pairs_to_fit("coco", 2) == ("test", [1, 2], "Without train: It is gone.")

@@ -167,7 +167,6 @@ def test_a_failure_leaves_nothing_behind(clip, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"pairs_2": None, "targets": ()}, "no pairs to train on: no train split of coco"),
         ({"models": {"clip": "mini-clip"}}, "public CLIP as its main model, not mini-clip"),
         ({"models": {"clip": NAME}}, f"public CLIP as its main model, not {NAME}"),
     ],
@@ -185,3 +184,13 @@ def test_the_command_says_what_it_did(clip, capsys, monkeypatch):
     assert "trained already; --force" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="not mini-clip"):
         train.main(["--profile", "mini"])
+
+
+def test_pairs_are_the_first_that_can_be_had(clip, capsys):
+    name, rows = train.training_pairs(clip)
+    assert (name, len(rows)) == ("flickr30k", 40)
+    assert "Without coco: undefined443/coco-karpathy-wds is not in the local cache" in (
+        capsys.readouterr().out
+    )
+    with pytest.raises(NotAvailable, match="Without coco"):
+        train.training_pairs(clip.model_copy(update={"pairs_2": None, "targets": ()}))

@@ -115,8 +115,9 @@ def test_a_data_set_in_the_hub_cache_is_here(told):
 def test_sizes_of_data_sets_are_those_of_the_sources(told):
     output = told("clip", "i0t/table3_sample_size")[1]
     assert all(size in output for size in ("0.8 GB  coco test", "4.4 GB  flickr30k train"))
-    # 0.6 GB of a model, 5.36 GB of data sets, and these a second time as `datasets` keeps them
-    assert "6.0 GB to download, 11.3 GB of disk" in output
+    assert "1.5 GB  coco train" in output  # ten shards of 114
+    # 0.6 GB of a model, 6.9 GB of data sets, and these a second time as `datasets` keeps them
+    assert "7.5 GB to download, 14.4 GB of disk" in output
 
 
 def test_unknown_sizes_are_said_to_be_unknown(told):

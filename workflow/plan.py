@@ -87,8 +87,8 @@ def model(name: str) -> Need:
     return Need(name, here, size)
 
 
-def data(name: str, split: str) -> Need:
-    """A split of a data set."""
+def data(name: str, split: str, n: int | None = None) -> Need:
+    """A split of a data set, of which n rows are used."""
     if name in judgements.JUDGED:
         own = sources.own_folder()
         here = own and (own / "flickr8k" / judgements.JUDGED[name][0]).is_file()
@@ -97,6 +97,10 @@ def data(name: str, split: str) -> Need:
         return Need(f"{name} {split}")
     if name in sources.PAIRS:
         source = sources.PAIRS[name][split]
+        if isinstance(source, sources.Shards):
+            files, commit = source.files(n), source.revision or download.known(source.repo)
+            here = bool(commit) and _there("dataset", commit, files)
+            return Need(f"{name} {split}", here, source.size * len(files), 2)
         wanted = [source.table, source.archive]
     else:
         source = sources.LABELLED[name]
@@ -140,8 +144,8 @@ def asked(which: profiles.Profile, item: str) -> Asked:
         for name in [several] if isinstance(several, str) else several:
             trained = train and key != "judgements" and "train" in sources.splits(name)
             for split in ("test", "train") if trained else ("test",):
-                needs.setdefault(data(name, split), key)
                 n = _rows(which, key, name, split, given)
+                needs.setdefault(data(name, split, n or None), key)
                 known &= n > 0
                 add("image", n, name, split)
                 if name in sources.pair_names():

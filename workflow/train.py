@@ -1,6 +1,6 @@
 """`./run_all.sh --train async`: I0T_async on a profile's main model, which nobody published.
 
-The pairs are those of the first data set of the profile that has a train split. They are encoded
+The pairs are of the profile's first data set of which the train split can be had. They are encoded
 once and kept, so that an interrupted call goes on where it was.
 """
 
@@ -11,8 +11,8 @@ from datasets import Dataset
 
 from lib import profiles
 from lib.data import sources
-from lib.data.pairs import load_pairs
-from lib.encoders import embeddings, registry
+from lib.data.tasks import load_first_pairs
+from lib.encoders import download, embeddings, registry
 from lib.encoders.download import NotAvailable
 from lib.measures import gap
 from lib.methods import normalisation
@@ -26,8 +26,8 @@ def train(
 
     The recipe is empty where the model was there already; `force` trains it again.
 
-    Raises: ValueError if the main model is none that this is made for, or no data set of the
-        profile has a train split; NotAvailable if its model or pairs cannot be had.
+    Raises: ValueError if the main model is none that this is made for; NotAvailable if it cannot
+        be had, or no pairs to train on.
     """
     start = which.models["clip"]
     name = f"{start}-async"
@@ -52,7 +52,7 @@ def train(
         "start": start,
         "start_fingerprint": model.fingerprint,
         "data": f"{data}, train split, {len(pairs)} images, a random caption of each per epoch",
-        "revision": source.revision if source else "",
+        "revision": source.revision or download.known(source.repo) if source else "",
         "settings": asdict(settings),
         "loss_by_epoch": curve,
         "centroid_distance": [gap.centroid_distance(*both.values()) for both in (own, behind)],
@@ -63,17 +63,14 @@ def train(
 
 
 def training_pairs(which: profiles.Profile) -> tuple[str, Dataset]:
-    """The first data set of a profile's pairs that has a train split, and that split.
+    """The first of a profile's pairs of which the train split can be had, and that split.
 
-    Raises: ValueError if none has one; NotAvailable if it cannot be had.
+    Raises: NotAvailable if none can be had.
     """
     named = dict.fromkeys(filter(None, [which.pairs, which.pairs_2, *which.targets]))
-    for name in named:
-        if "train" in sources.splits(name):
-            return name, load_pairs(name, "train")
-    raise ValueError(
-        f"Profile {which.name} has no pairs to train on: no train split of {' or '.join(named)}."
-    )
+    name, rows, missing = load_first_pairs([*named], "train")
+    print(missing, end="\n" * bool(missing))
+    return name, rows
 
 
 def main(arguments: list[str] | None = None) -> None:

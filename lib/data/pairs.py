@@ -2,6 +2,7 @@
 
 import csv
 import json
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,8 @@ def load_pairs(name: str, split: str = "test", n: int | None = None) -> Dataset:
         world, split = sources.world(), sources.WORLD_TARGETS.get(name, {}).get(split, split)
         return world.pairs(split, sources.at_most(n, world.SPLITS[split][1]))
     source = sources.PAIRS[name][split]
+    if isinstance(source, sources.Shards):
+        return _from_shards(source, f"{name}-{split}", min(n or source.rows, source.rows))
     folder = download.fetch(
         source.repo, source.revision, [source.table, source.archive], kind="dataset"
     )
@@ -45,6 +48,38 @@ def load_pairs(name: str, split: str = "test", n: int | None = None) -> Dataset:
             gen_kwargs={**files, "split": split},
         )
     return sources.first(sources.complete(rows, source.rows, name), n)
+
+
+def _from_shards(source: sources.Shards, title: str, n: int) -> Dataset:
+    wanted = source.files(n)
+    commit = source.revision or download.present(source.repo, "dataset")
+    folder = download.fetch(source.repo, commit, wanted, kind="dataset")
+    with sources.reading(title):
+        rows = Dataset.from_generator(
+            _tarred,
+            features=sources.features(captions=sources.TEXTS),
+            cache_dir=str(sources.cache()),
+            gen_kwargs={"files": [str(folder / name) for name in wanted]},
+        )
+    whole = min(source.rows, source.each * len(wanted))
+    return sources.first(sources.complete(rows, whole, title), n)
+
+
+def _tarred(files: list[str]) -> Iterator[dict]:
+    for file in files:
+        with tarfile.open(file) as members:
+            parts: dict[str, dict[str, bytes]] = {}
+            for member in members:
+                key, _, kind = member.name.partition(".")
+                parts.setdefault(key, {})[kind] = members.extractfile(member).read()
+                if {"jpg", "json"} <= parts[key].keys():
+                    its = parts.pop(key)
+                    about = json.loads(its["json"])
+                    yield {
+                        "image": {"bytes": its["jpg"], "path": f"{key}.jpg"},
+                        "image_id": str(about.get("cocoid", key)),
+                        "captions": [sources.tidy(text) for text in about["captions"][:N_CAPTIONS]],
+                    }
 
 
 def _check_table(file: Path, what: str, split: str) -> None:

@@ -5,6 +5,7 @@ is ever run. What a data set's repository holds was looked up, and each line of 
 says how it is mapped.
 """
 
+import math
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,6 +36,26 @@ class Captioned:
     size: int | None = None
 
 
+@dataclass(frozen=True)
+class Shards:
+    """Tar files of `each` rows, an image (jpg) and a `captions` list (json) per row.
+
+    Only the files that hold the rows asked for are downloaded. `size` is that of one, in bytes. An
+    empty `revision` is the commit of the first use here (`download.present`).
+    """
+
+    repo: str
+    pattern: str
+    rows: int
+    each: int
+    size: int
+    revision: str = ""
+
+    def files(self, n: int | None) -> list[str]:
+        """Those that hold the first n rows."""
+        return [self.pattern.format(i) for i in range(math.ceil((n or self.rows) / self.each))]
+
+
 _COCO = Captioned(
     "nlphuji/mscoco_2014_5k_test_image_text_retrieval",
     "551c4f7667f06fa82b4ef0a07617bfc4cf324ac3",
@@ -58,9 +79,16 @@ _FLICKR = Captioned(
     "flickr30k-images.zip",
     size=4_400_000_000,
 )
+_COCO_TRAIN = Shards(
+    "undefined443/coco-karpathy-wds",
+    "train/train-{:05d}.tar",
+    rows=113_287,
+    each=1_000,
+    size=154_000_000,
+)
 # name -> split -> where it is. All are the splits of Karpathy and Fei-Fei (2015).
-PAIRS = {
-    "coco": {"test": _COCO},
+PAIRS: dict[str, dict[str, Captioned | Shards]] = {
+    "coco": {"train": _COCO_TRAIN, "test": _COCO},
     "flickr30k": {"train": _FLICKR, "val": _FLICKR, "test": _FLICKR_1K},
 }
 

@@ -68,6 +68,17 @@ def load_first_pairs(
     return first_available(lambda name: load_pairs(name, split, n), filter(None, names))
 
 
+def load_pairs_to_fit(name: str, n: int | None = None) -> tuple[str, Dataset, str]:
+    """Pairs that means and maps are fitted on: of the train split, or of the test split without it.
+
+    Returns: the split, at most n rows, and a word on a train split that cannot be had.
+
+    Raises: ValueError, NotAvailable as `load_pairs`.
+    """
+    wanted = [split for split in ("train", "test") if split in splits(name)]
+    return first_available(lambda split: load_pairs(name, split, n), wanted)
+
+
 def load_same_images(
     names: Mapping[str, str], n: int, seed: int = 0, first: str = "cars"
 ) -> tuple[dict[str, Dataset], str]:

@@ -46,15 +46,15 @@ def fetch(repo: str, revision: str, files: list[str], also=(), kind="model") -> 
     return folder
 
 
-def present(repo: str) -> str:
-    """The commit of a model's repository that its first use here found, the same ever after.
+def present(repo: str, kind: str = "model") -> str:
+    """The commit of a "model" or "dataset" that its first use here found, the same ever after.
 
     Raises: NotAvailable at the first use, if the hub cannot be asked.
     """
     file = _revisions()
     with alone(file):
         if not known(repo):
-            commit = _ask(repo, "main", "model").sha
+            commit = _ask(repo, "main", kind).sha
             fixed = json.loads(file.read_text()) if file.is_file() else {}
             write_json(file, dict(sorted((fixed | {repo: commit}).items())))
             logger.warning("%s is used at its present commit, %s, from now on.", repo, commit)

@@ -47,12 +47,13 @@ def build(hub: Path, own: Path) -> dict[str, dict]:
     about = {}
     for name, spec in registry.REGISTRY.items():
         if spec.trained and not spec.folder:
-            commit = spec.revision or hashlib.sha1(spec.repo.encode()).hexdigest()
+            commit = spec.revision or _commit(spec.repo)
             folder = hub / "models" / spec.repo / commit
             folder.mkdir(parents=True)
             about[name] = model(folder, spec, donors)
     for source, splits in _captioned().items():
-        captioned(_dataset(hub, source), source, splits)
+        write = in_shards if isinstance(source, sources.Shards) else captioned
+        write(_dataset(hub, source), source, splits)
     for k, (name, source) in enumerate(sources.LABELLED.items()):
         labelled(_dataset(hub, source), name, source, k)
     own.mkdir(parents=True)
@@ -62,8 +63,13 @@ def build(hub: Path, own: Path) -> dict[str, dict]:
     return about
 
 
+def _commit(repo: str) -> str:
+    """The present commit of a repository that is not pinned."""
+    return hashlib.sha1(repo.encode()).hexdigest()
+
+
 def _dataset(hub: Path, source) -> Path:
-    folder = hub / "datasets" / source.repo / source.revision
+    folder = hub / "datasets" / source.repo / (source.revision or _commit(source.repo))
     folder.mkdir(parents=True)
     return folder
 
@@ -194,9 +200,9 @@ def encoded(row: dict, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def _captioned() -> dict[sources.Captioned, dict[str, Dataset]]:
+def _captioned() -> dict[sources.Captioned | sources.Shards, dict[str, Dataset]]:
     """Repository -> split -> pairs; splits that are in one repository together."""
-    wanted: dict[sources.Captioned, dict[str, Dataset]] = {}
+    wanted: dict[sources.Captioned | sources.Shards, dict[str, Dataset]] = {}
     kinds = itertools.cycle(["", "heldout", "rendition"])
     for splits in sources.PAIRS.values():
         kind = next(kinds)
@@ -205,6 +211,20 @@ def _captioned() -> dict[sources.Captioned, dict[str, Dataset]]:
             ours = ours if ours in world.SPLITS else "val"
             wanted.setdefault(source, {})[split] = world.pairs(ours, ROWS)
     return wanted
+
+
+def in_shards(folder: Path, source: sources.Shards, splits: dict[str, Dataset]) -> None:
+    """One tar, with an image and its captions per row."""
+    ((_, rows),) = splits.items()
+    file = folder / source.pattern.format(0)
+    file.parent.mkdir(parents=True)
+    with tarfile.open(file, "w") as tar:
+        for i, row in enumerate(rows):
+            about = json.dumps({"captions": row["captions"], "cocoid": i}).encode()
+            for kind, content in (("jpg", encoded(row, "JPEG")), ("json", about)):
+                entry = tarfile.TarInfo(f"{i:09d}.{kind}")
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
 
 
 def captioned(folder: Path, source: sources.Captioned, splits: dict[str, Dataset]) -> None:
