@@ -74,6 +74,7 @@ def test_help_names_every_option(capsys):
         "retrain",
         "assignments",
         "convert",
+        "embeddings",
     ):
         assert f"--{option}" in text
 
