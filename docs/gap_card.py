@@ -125,7 +125,7 @@ def words(measure: str, estimate: Estimate | None) -> str:
         return ""
     if estimate.value != estimate.value:
         return "undefined"
-    return format(100 * estimate, ".1f") if measure.startswith("R@") else format(estimate, ".3f")
+    return format(100 * estimate, "z.1f") if measure.startswith("R@") else f"{estimate:z.3f}"
 
 
 def page(columns: list[Column], notes: list[str], warnings: list[str], picture: bytes) -> str:
@@ -199,7 +199,7 @@ def explained(own: Column, owner: bool, missing: str) -> list[str]:
         "I0T_post subtracts from each embedding the mean of its modality; the shift moves images "
         "and texts by half of the gap vector towards each other. Both normalise before and after.",
         "Brackets are 95 % intervals by bootstrap over pairs, of all pairs over at most 1,000 "
-        "blocks of consecutive rows. Those of separability and AUC are of one split.",
+        "blocks of consecutive rows. Separability and AUC are of one split into whole pairs.",
         "On permuted pairs, each image has got the text of another one. Measures without such a "
         "number do not look at the pairing.",
     ]
@@ -211,8 +211,8 @@ def explained(own: Column, owner: bool, missing: str) -> list[str]:
 def doubts(own: Column) -> list[str]:
     """What should make a researcher look at the files again."""
     if not own.measured[BEFORE]["pair minus random"].above():
-        return ["Pairs are no more alike than random couples. Does row i of the texts belong to "
-            "row i of the images?"]  # fmt: skip
+        return ["Pairs are no more alike than random couples. Does each text belong to its image, "
+            "and is the model trained?"]  # fmt: skip
     return []
 
 
@@ -227,7 +227,7 @@ def write(images: str, texts: str, owner: str | None, name: str) -> Path:
     with followed(pairs.n) as advance:
         passed = pairs.summed(progress=advance)
     print("Measuring, then the same of published CLIP and of mini-clip", flush=True)
-    own = measure(name, f"{Path(images).name}, {Path(texts).name}", *passed)
+    own = measure(name, f"{Path(images).name} and {Path(texts).name}", *passed)
     others, missing = references()
     columns, warnings = [own, *others], doubts(own)
     notes = explained(own, owner is not None, missing)

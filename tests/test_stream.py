@@ -10,6 +10,7 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_tensors
 from scipy import stats
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from lib.data import embedded_pairs
@@ -259,15 +260,35 @@ def test_a_hub_is_seen():
     assert hubness.skewness(x, y, n_bootstrap=100).value > even.value
 
 
-def test_intervals_of_separability_are_about_its_numbers():
+def test_intervals_of_separability_against_scikit_learn():
     x, y = cloud(120)
     y[:, 1] -= 3.5  # not told apart without fail
     linear, auc = gap.linear_separability_interval(x, y), gap.auc_interval(x, y)
-    assert linear.value == pytest.approx(gap.linear_separability(x, y))
-    assert auc.value == pytest.approx(gap.modality_classifier(x, y)["auc"])
+    fit, test = np.split(np.random.default_rng(0).permutation(120), [84])
+    rows = {name: np.concatenate([unit(x)[i], unit(y)[i]]) for name, i in
+        (("fit", fit), ("test", test))}  # fmt: skip
+    label = {name: np.arange(len(each)) >= len(each) / 2 for name, each in rows.items()}
+    regression = LinearRegression().fit(rows["fit"], label["fit"])
+    error = np.mean((regression.predict(rows["test"]) - label["test"]) ** 2)
+    assert linear.value == pytest.approx(1 - error, abs=1e-5)
+    classifier = LogisticRegression(max_iter=1000).fit(12**0.5 * rows["fit"], label["fit"])
+    decision = classifier.decision_function(12**0.5 * rows["test"])
+    assert auc.value == pytest.approx(roc_auc_score(label["test"], decision), abs=1e-3)
     assert 0.5 < auc.low < auc.value < auc.high < 1
-    label, decision = gap._decisions(x, y, 0)
-    assert auc.value == pytest.approx(roc_auc_score(label, decision))
+    assert linear.low < linear.value < linear.high
+
+
+def test_modalities_that_lie_alike_are_told_apart_by_chance():
+    """An image whose text was learnt would be taken for a text."""
+    found = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        shared = rng.standard_normal((200, 40))
+        x, y = (shared + 0.2 * rng.standard_normal((200, 40)) for _ in range(2))
+        found.append((gap.auc_interval(x, y, 100).value, gap.modality_classifier(x, y)["auc"]))
+    whole, one_by_one = np.mean(found, axis=0)
+    assert abs(whole - 0.5) < 0.05
+    assert one_by_one < 0.45
 
 
 def test_the_interval_of_uniformity_is_that_of_a_bootstrap_of_all_couples():

@@ -147,21 +147,23 @@ def linear_separability(x, y, seed: int = 0) -> float:
 def linear_separability_interval(
     x, y, n_bootstrap: int = 1000, seed: int = 0
 ) -> bootstrap.Estimate:
-    """`linear_separability` of pairs (n, d each), by bootstrap over its held-out rows.
+    """`linear_separability` of pairs (n, d each), by bootstrap over held-out pairs.
 
-    One split, and one regression: what other splits would give is `separability`.
+    One split and one regression, and a pair is held out as a whole: what is learnt of a text tells
+    against its image, so that with rows split one by one, modalities that lie alike would be told
+    apart worse than by chance.
 
     Raises: ValueError for fewer than 7 pairs or 100 resamples, or x and y that are no pairs.
     """
-    images, texts = _squared_errors(*validation.pairs(x, y), seed)
+    images, texts = _squared_errors(*validation.pairs(x, y), seed, whole_pairs=True)
     return bootstrap.mean_interval(1 - (images + texts) / 2, n_bootstrap, seed)
 
 
-def _squared_errors(x, y, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _squared_errors(x, y, seed: int, whole_pairs: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """The squared errors of the regression, of held-out images and of held-out texts."""
     from scipy.linalg import lstsq  # slow to import
 
-    fit, test = _split(x, y, seed)
+    fit, test = _split(x, y, seed, whole_pairs)
     n = sum(len(index) for _, index, _ in fit)
     centre = sum(block.sum(0, dtype=np.float64) for block, _ in _blocks(fit)) / n
     label_centre = sum(label * len(index) for _, index, label in fit) / n
@@ -198,16 +200,17 @@ def modality_classifier(x, y, seed: int = 0) -> dict[str, float]:
 
 
 def auc_interval(x, y, n_bootstrap: int = 1000, seed: int = 0) -> bootstrap.Estimate:
-    """The "auc" of `modality_classifier` for pairs (n, d each), by bootstrap over held-out rows.
+    """The "auc" of `modality_classifier` for pairs (n, d each), by bootstrap over held-out pairs.
 
-    As many images as texts in each resample; one split, and one classifier. By ranks: the share of
-    couples in which the text has the greater decision, ties by half (Mann and Whitney).
+    One split and one classifier, with whole pairs held out (`linear_separability_interval` says
+    why). By ranks: the share of couples in which the text has the greater decision, ties by half
+    (Mann and Whitney).
 
     Raises: ValueError for fewer than 7 pairs or 100 resamples, or x and y that are no pairs.
     """
     from scipy.stats import rankdata  # slow to import
 
-    label, decision = _decisions(*validation.pairs(x, y), seed)
+    label, decision = _decisions(*validation.pairs(x, y), seed, whole_pairs=True)
     images, texts = decision[label == 0], decision[label == 1]
     n = len(images)
 
@@ -218,13 +221,14 @@ def auc_interval(x, y, n_bootstrap: int = 1000, seed: int = 0) -> bootstrap.Esti
     return bootstrap.interval(auc, n, n_bootstrap, seed)
 
 
-def _decisions(x, y, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _decisions(x, y, seed: int, whole_pairs: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Labels and decisions of the logistic regression for the held-out images, then the texts."""
     # Here, because most notebooks measure a gap without it, and it takes a second to import.
     from sklearn.linear_model import LogisticRegression
 
     (fit, fit_label), (test, test_label) = (
-        map(np.concatenate, zip(*_blocks(part), strict=True)) for part in _split(x, y, seed)
+        map(np.concatenate, zip(*_blocks(part), strict=True))
+        for part in _split(x, y, seed, whole_pairs)
     )
     scale = math.sqrt(fit.shape[1])
     model = LogisticRegression(max_iter=1000).fit(fit * scale, fit_label)
@@ -453,11 +457,12 @@ def _paired_cosine(x, y) -> np.ndarray:
     return np.concatenate([np.einsum("ij,ij->i", a, b, dtype=np.float64) for a, b in blocks])
 
 
-def _split(x, y, seed: int):
+def _split(x, y, seed: int, whole_pairs: bool = False):
     """70 % of each modality to fit, 30 % to test: two lists of (embeddings, row numbers, label)."""
     rng = np.random.default_rng(seed)
     fit, test = [], []
     for label, rows in enumerate(validation.two_sets(x, y, minimum=4)):
+        rng = np.random.default_rng(seed) if whole_pairs else rng  # the same order for both
         order, cut = rng.permutation(len(rows)), round(0.7 * len(rows))
         fit.append((rows, order[:cut], float(label)))
         test.append((rows, order[cut:], float(label)))
