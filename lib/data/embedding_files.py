@@ -50,7 +50,7 @@ class Rows:
         self.name, self.d = str(source), first.width
         self.n = sum(each.rows for each in self.shards)
         self._waiting = [each for each in self.shards if each.rows]
-        self._left, self._read = 0, None
+        self._left, self._read, self._reading = 0, None, ""
 
     def take(self, k: int) -> np.ndarray:
         """The next `k` rows (k, d), as float32. Raises: ValueError if the file is damaged."""
@@ -58,8 +58,9 @@ class Rows:
         while done < k:
             if not self._left:
                 shard = self._waiting.pop(0)
-                self._left, self._read = shard.rows, shard.open()
-            part = torch.as_tensor(self._read(min(k - done, self._left)))
+                self._left, self._read, self._reading = shard.rows, shard.open(), shard.name
+            with _reading(self._reading):
+                part = torch.as_tensor(self._read(min(k - done, self._left)))
             torch.from_numpy(rows[done : done + len(part)]).copy_(part)
             done, self._left = done + len(part), self._left - len(part)
         return rows
@@ -136,7 +137,7 @@ def _shard(path: Path, key: str) -> Shard:
 class _reading:
     """Turns what a reader says of a damaged file into one sentence."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path | str):
         self.path = path
 
     def __enter__(self):
@@ -221,7 +222,7 @@ def _array(name: str, size: int, open_file: Callable) -> Shard:
         def rows(k: int) -> np.ndarray:
             part = np.empty((k, shape[1]), kind)
             if file.readinto(part.reshape(-1).view(np.uint8)) < part.nbytes:
-                raise ValueError(f"{name} is cut off: copy it again.")
+                raise _Refused(f"{name} is cut off: copy it again.")
             return part if kind.isnative else part.astype(kind.newbyteorder("="))
 
         return rows
@@ -304,7 +305,7 @@ def _matrix(path: Path, batch, width: int, wide: bool) -> np.ndarray:
         return np.stack([column.to_numpy(zero_copy_only=False) for column in batch.columns], 1)
     lengths = np.diff(np.append(0, np.cumsum(batch[0].value_lengths().fill_null(0))))
     if (lengths != width).any():
-        raise ValueError(f"{path} has lists of {width} and of {lengths[lengths != width][0]} "
+        raise _Refused(f"{path} has lists of {width} and of {lengths[lengths != width][0]} "
             "numbers: all embeddings must have one width.")  # fmt: skip
     return batch[0].flatten().to_numpy(zero_copy_only=False).reshape(-1, width).copy()
 

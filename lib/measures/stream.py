@@ -69,19 +69,18 @@ class Sums:
 
         `edges` are those of `blocks`. Raises: BadRow for a row that is not finite or a zero vector.
         """
-        begin, end = first, first + len(x)
-        while begin < end:
-            block = int(np.searchsorted(edges, begin, "right")) - 1
-            rows = slice(begin - first, min(end, edges[block + 1]) - first)
-            lengths, sums = np.empty((2, rows.stop - rows.start), np.float32), np.zeros((4, self.d))
-            self.cosine[block] += _compiled()(x[rows], y[rows], lengths, sums)
-            check(lengths[0], images=True, first=rows.start)
-            check(lengths[1], images=False, first=rows.start)
-            totals = self.image, self.image_square, self.text, self.text_square
-            for total, its in zip(totals, sums, strict=True):
-                total[block] += its
-            self.pairs[block] += rows.stop - rows.start
-            begin = first + rows.stop
+        begin, end = np.searchsorted(edges, [first, first + len(x) - 1], "right") - 1
+        cuts = np.clip(edges[begin : end + 2] - first, 0, len(x))  # where the blocks end in x
+        lengths, sums = np.empty((2, len(x)), np.float32), np.zeros((4, len(cuts) - 1, self.d))
+        here = slice(begin, end + 1)
+        self.cosine[here] += _compiled()(x, y, cuts, lengths, sums)
+        check(lengths[0], images=True)
+        check(lengths[1], images=False)
+        for total, its in zip(
+            (self.image, self.image_square, self.text, self.text_square), sums, strict=True
+        ):
+            total[here] += its
+        self.pairs[here] += np.diff(cuts)
 
     def __add__(self, other: "Sums") -> "Sums":
         """The sums of both parts of the same pairs."""
@@ -142,44 +141,45 @@ class Sums:
         return told
 
 
-def check(squared: np.ndarray, images: bool, first: int = 0) -> None:
-    """Refuse rows without a direction, by the squared lengths (k,) of those from `first` on.
-
-    Raises: BadRow.
-    """
+def check(squared: np.ndarray, images: bool) -> None:
+    """Refuse rows without a direction, by their squared lengths (k,). Raises: BadRow."""
     if not (squared.min() > 0 and squared.max() < np.inf):  # not so if one is NaN, either
         row = int(np.flatnonzero(~((squared > 0) & (squared < np.inf)))[0])
         wrong = "is a zero vector, which has no direction"
         if squared[row]:
             wrong = "is not finite (NaN or infinite)"
-        raise BadRow(first + row, wrong, images)
+        raise BadRow(row, wrong, images)
 
 
-def _add(x, y, lengths, sums):
+def _add(x, y, cuts, lengths, sums):
     """All sums and the squared lengths, in one go over the rows where NumPy would go eight times.
 
-    Entries are added up in float32 over `FEW` rows, and these sums in float64.
+    Block k is of the rows from cuts[k] to cuts[k + 1]; sums (4, blocks, d). Entries are added up in
+    float32 over `FEW` rows, and these sums in float64. Returns the sums of cosines (blocks,).
     """
-    cosine = 0.0
+    cosine = np.zeros(len(cuts) - 1)
     few = np.zeros((4, x.shape[1]), np.float32)
-    for first in range(0, x.shape[0], FEW):
-        few[:] = 0
-        for i in range(first, min(first + FEW, x.shape[0])):
-            xx = yy = xy = np.float32(0)
-            for j in range(x.shape[1]):
-                xx += x[i, j] * x[i, j]
-                yy += y[i, j] * y[i, j]
-                xy += x[i, j] * y[i, j]
-            lengths[0, i], lengths[1, i] = xx, yy
-            a, b = np.float32(1) / np.sqrt(xx), np.float32(1) / np.sqrt(yy)
-            cosine += a * b * xy
-            for j in range(x.shape[1]):
-                u, v = a * x[i, j], b * y[i, j]
-                few[0, j] += u
-                few[1, j] += u * u
-                few[2, j] += v
-                few[3, j] += v * v
-        sums += few
+    for k in range(len(cuts) - 1):
+        for first in range(cuts[k], cuts[k + 1], FEW):
+            few[:] = 0
+            for i in range(first, min(first + FEW, cuts[k + 1])):
+                xx = yy = xy = np.float32(0)
+                for j in range(x.shape[1]):
+                    xx += x[i, j] * x[i, j]
+                    yy += y[i, j] * y[i, j]
+                    xy += x[i, j] * y[i, j]
+                lengths[0, i], lengths[1, i] = xx, yy
+                a, b = np.float32(1) / np.sqrt(xx), np.float32(1) / np.sqrt(yy)
+                cosine[k] += a * b * xy
+                for j in range(x.shape[1]):
+                    u, v = a * x[i, j], b * y[i, j]
+                    few[0, j] += u
+                    few[1, j] += u * u
+                    few[2, j] += v
+                    few[3, j] += v * v
+            for r in range(4):
+                for j in range(x.shape[1]):
+                    sums[r, k, j] += few[r, j]
     return cosine
 
 
