@@ -600,8 +600,8 @@ def test_command_line(monkeypatch, capsys):
     for arguments, hint in [
         (["--convert", "alingclip", "x"], "alignclip"),
         (["--convert", "pickle"], "expected 2 arguments"),
-        (["--as", "x"], "go with --convert"),
-        (["--sha256", "x"], "go with --convert"),
+        (["--as", "x"], "goes with --convert"),
+        (["--sha256", "x"], "goes with --convert"),
     ]:
         assert cli.main(arguments) == 2
         error = capsys.readouterr().err

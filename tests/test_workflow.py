@@ -78,6 +78,7 @@ def test_help_names_every_option(capsys):
         "train",
         "assignments",
         "convert",
+        "embeddings",
     ):
         assert f"--{option}" in text
 

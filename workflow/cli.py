@@ -23,6 +23,7 @@ TESTS = {
 }
 TRAINABLE = ("async",)  # what --train makes
 WITH_TRAIN = ("train", "profile", "force", "jobs", "check")  # options that go with it
+PROFILE = "mini"
 FORMATS = ("alignclip", "transformers", "pickle")  # kinds of models that --convert reads
 USAGE, INTERRUPTED = 2, 130
 # Modules that an option runs, with packages that they need beyond the environment's core.
@@ -63,6 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
             return module("docs.record", "--add", *map(callers, options.add_evidence))
         if options.convert:
             return convert(options)
+        if options.embeddings:
+            return gap_card(options)
         from workflow import run
 
         return run.run(options)
@@ -104,7 +107,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--profile", default="mini", metavar="NAME", help="models and data to use (default: mini)")
+    add("--profile", metavar="NAME", help=f"models and data to use (default: {PROFILE})")
     add("--only", nargs="+", action="extend", default=[], metavar="PAPER/ITEM",
         help="run these alone: items as --list names them, or all of a paper (i0t)")  # fmt: skip
     add("--list", action="store_true", help="list every item")
@@ -128,8 +131,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--convert", nargs=2, metavar=("KIND", "PATH"),
         help="rewrite a model of another kind as a folder of open_clip: "
         + ", ".join(FORMATS))  # fmt: skip
+    add("--embeddings", nargs=2, metavar=("IMAGES", "TEXTS"),
+        help="measure the gap of your own embeddings, on one page: two files of pairs, or two "
+        "folders of shards (npy, npz, safetensors, parquet; FILE:KEY names an array)")  # fmt: skip
+    add("--owner", metavar="FILE",
+        help="with --embeddings: for each text, the row of its image")  # fmt: skip
     add("--as", dest="name", metavar="NAME",
-        help="with --convert: name of the folder in the cache, or a path with a /")  # fmt: skip
+        help="with --convert: name of the folder in the cache, or a path with a /; with "
+        "--embeddings: name of the folder in figures/ (default: mine)")  # fmt: skip
     add("--sha256", metavar="HASH", help="with --convert: what the weights' file must have")
     add("--check", action="store_true", help=argparse.SUPPRESS)  # the options only
     options = parser.parse_args(arguments)
@@ -142,11 +151,23 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         raise Usage(f"--train goes with --profile and --force alone, not with --{others[0]}.")
     if options.convert and options.convert[0] not in FORMATS:
         raise Usage(suggestions.unknown("kind of model to convert", options.convert[0], FORMATS))
-    if (options.name or options.sha256) and not options.convert:
-        raise Usage("--as and --sha256 go with --convert KIND PATH.")
+    check_together(options)
     if options.jobs < 1:
         raise Usage(f"--jobs needs a number above 0, not {options.jobs}.")
     return options
+
+
+def check_together(options: argparse.Namespace) -> None:
+    """Refuse options that say nothing to one another, and fill in the profile. Raises: Usage."""
+    if options.name and not (options.convert or options.embeddings):
+        raise Usage("--as goes with --convert KIND PATH or --embeddings IMAGES TEXTS.")
+    if options.sha256 and not options.convert:
+        raise Usage("--sha256 goes with --convert KIND PATH.")
+    if options.owner and not options.embeddings:
+        raise Usage("--owner goes with --embeddings IMAGES TEXTS.")
+    if options.embeddings and (options.profile or options.only):
+        raise Usage("--embeddings makes one page of its own: leave --profile and --only out.")
+    options.profile = options.profile or PROFILE
 
 
 def check_names(options: argparse.Namespace) -> None:
@@ -229,6 +250,15 @@ def convert(options: argparse.Namespace) -> int:
     if options.sha256:
         arguments += ["--sha256", options.sha256]
     return module("lib.encoders.convert", *arguments)
+
+
+def gap_card(options: argparse.Namespace) -> int:
+    arguments = [*map(callers, options.embeddings)]
+    if options.owner:
+        arguments += ["--owner", callers(options.owner)]
+    if options.name:
+        arguments += ["--as", options.name]
+    return module("docs.gap_card", *arguments)
 
 
 def extra(group: str, packages: tuple[str, ...], name: str, *arguments: str) -> int:

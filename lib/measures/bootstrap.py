@@ -153,6 +153,19 @@ def length_of_mean(rows, n_bootstrap: int = 1000, seed: int = 0) -> Estimate:
     """
     length = resampled_length(rows, n_bootstrap, seed)
     noise = validation.array(rows).astype(np.float64).var(axis=0, ddof=1).sum() / len(rows)
+    return _less(length, noise)
+
+
+def less_noise(length: Resampled) -> Estimate:
+    """The same as `length_of_mean`, where the noise is known from the resamples alone.
+
+    A resample's squared length is on average greater than that of the whole, by the noise.
+    """
+    noise = max(0.0, float(np.mean(length.draws**2)) - length.value**2)
+    return _less(length, noise)
+
+
+def _less(length: Resampled, noise: float) -> Estimate:
     squared = _estimate(length.value**2 - noise, length.draws**2 - 2 * noise)
     return Estimate(*(math.sqrt(max(0.0, x)) for x in (squared.value, squared.low, squared.high)))
 

@@ -95,14 +95,28 @@ def uniformity(x, t: float = 2.0) -> float:
 
     Time grows with n^2, memory with n. Source: Wang & Isola (arXiv 2005.10242), I0T appendix D.3.
     """
-    x = validation.unit(validation.vectors(x, "x", minimum=2))
-    total = 0.0
-    for i in range(0, len(x), TILE):
-        kernel = np.exp(2 * t * (x[i : i + TILE] @ x[i:].T - 1))
-        rows = len(kernel)
-        total += np.triu(kernel[:, :rows], 1).sum(dtype=np.float64)
-        total += kernel[:, rows:].sum(dtype=np.float64)
-    return float(np.log(total / (len(x) * (len(x) - 1) / 2)))
+    return float(np.log(_mean_kernel(x, t).mean()))
+
+
+def uniformity_interval(
+    x, t: float = 2.0, n_bootstrap: int = 1000, seed: int = 0
+) -> bootstrap.Estimate:
+    """`uniformity` and its interval by bootstrap over the embeddings (n, d).
+
+    The mean over pairs of rows is a U-statistic: it varies as twice the mean of the rows' own means
+    (Hoeffding's projection), which is resampled; the n^2 pairs are computed once.
+
+    Raises: ValueError for fewer than 2 embeddings or 100 resamples.
+    """
+    of_row = _mean_kernel(x, t)
+    mean = of_row.mean()
+    # Twice the deviation, as a factor: a logarithm of it is finite.
+    return bootstrap.interval(
+        lambda i: float(np.log(mean) + 2 * np.log(of_row[i].mean() / mean)),
+        len(of_row),
+        n_bootstrap,
+        seed,
+    )
 
 
 def severity(centroid_distance: float) -> str:
@@ -127,9 +141,29 @@ def linear_separability(x, y, seed: int = 0) -> float:
 
     Raises: ValueError for fewer than 4 rows in a modality.
     """
+    return float(1 - np.mean(np.concatenate(_squared_errors(x, y, seed))))
+
+
+def linear_separability_interval(
+    x, y, n_bootstrap: int = 1000, seed: int = 0
+) -> bootstrap.Estimate:
+    """`linear_separability` of pairs (n, d each), by bootstrap over held-out pairs.
+
+    One split and one regression, and a pair is held out as a whole: what is learnt of a text tells
+    against its image, so that with rows split one by one, modalities that lie alike would be told
+    apart worse than by chance.
+
+    Raises: ValueError for fewer than 7 pairs or 100 resamples, or x and y that are no pairs.
+    """
+    images, texts = _squared_errors(*validation.pairs(x, y), seed, whole_pairs=True)
+    return bootstrap.mean_interval(1 - (images + texts) / 2, n_bootstrap, seed)
+
+
+def _squared_errors(x, y, seed: int, whole_pairs: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """The squared errors of the regression, of held-out images and of held-out texts."""
     from scipy.linalg import lstsq  # slow to import
 
-    fit, test = _split(x, y, seed)
+    fit, test = _split(x, y, seed, whole_pairs)
     n = sum(len(index) for _, index, _ in fit)
     centre = sum(block.sum(0, dtype=np.float64) for block, _ in _blocks(fit)) / n
     label_centre = sum(label * len(index) for _, index, label in fit) / n
@@ -143,7 +177,8 @@ def linear_separability(x, y, seed: int = 0) -> float:
     small = len(gram) * np.finfo(np.float64).eps
     weights = lstsq(gram, moment, cond=small, lapack_driver="gelsy", check_finite=False)[0]
     error = [(block - centre) @ weights + label_centre - label for block, label in _blocks(test)]
-    return float(1 - np.mean(np.concatenate(error) ** 2))
+    images, texts = np.split(np.concatenate(error) ** 2, [len(test[0][1])])
+    return images, texts
 
 
 def modality_classifier(x, y, seed: int = 0) -> dict[str, float]:
@@ -155,20 +190,49 @@ def modality_classifier(x, y, seed: int = 0) -> dict[str, float]:
 
     Raises: ValueError for fewer than 4 rows in a modality.
     """
+    from sklearn.metrics import roc_auc_score  # slow to import
+
+    label, decision = _decisions(x, y, seed)
+    return {
+        "accuracy": float(np.mean((decision > 0) == label)),
+        "auc": float(roc_auc_score(label, decision)),
+    }
+
+
+def auc_interval(x, y, n_bootstrap: int = 1000, seed: int = 0) -> bootstrap.Estimate:
+    """The "auc" of `modality_classifier` for pairs (n, d each), by bootstrap over held-out pairs.
+
+    One split and one classifier, with whole pairs held out (`linear_separability_interval` says
+    why). By ranks: the share of couples in which the text has the greater decision, ties by half
+    (Mann and Whitney).
+
+    Raises: ValueError for fewer than 7 pairs or 100 resamples, or x and y that are no pairs.
+    """
+    from scipy.stats import rankdata  # slow to import
+
+    label, decision = _decisions(*validation.pairs(x, y), seed, whole_pairs=True)
+    images, texts = decision[label == 0], decision[label == 1]
+    n = len(images)
+
+    def auc(i: np.ndarray) -> float:
+        ranks = rankdata(np.concatenate([images[i], texts[i]]))
+        return float((ranks[n:].mean() - (n + 1) / 2) / n)
+
+    return bootstrap.interval(auc, n, n_bootstrap, seed)
+
+
+def _decisions(x, y, seed: int, whole_pairs: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and decisions of the logistic regression for the held-out images, then the texts."""
     # Here, because most notebooks measure a gap without it, and it takes a second to import.
     from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import roc_auc_score
 
     (fit, fit_label), (test, test_label) = (
-        map(np.concatenate, zip(*_blocks(part), strict=True)) for part in _split(x, y, seed)
+        map(np.concatenate, zip(*_blocks(part), strict=True))
+        for part in _split(x, y, seed, whole_pairs)
     )
     scale = math.sqrt(fit.shape[1])
     model = LogisticRegression(max_iter=1000).fit(fit * scale, fit_label)
-    decision = model.decision_function(test * scale)
-    return {
-        "accuracy": float(np.mean((decision > 0) == test_label)),
-        "auc": float(roc_auc_score(test_label, decision)),
-    }
+    return test_label, model.decision_function(test * scale)
 
 
 def separability(x, y, n_splits: int = 5, seed: int = 0) -> dict[str, np.ndarray]:
@@ -375,17 +439,30 @@ def _apart(x, y) -> np.ndarray:
     return validation.unit(x).astype(np.float64) - validation.unit(y)
 
 
+def _mean_kernel(x, t: float) -> np.ndarray:
+    """(n,) mean of exp(-t |a - b|^2) over the other rows b, for each row a."""
+    x = validation.unit(validation.vectors(x, "x", minimum=2))
+    total = np.zeros(len(x))
+    for i in range(0, len(x), TILE):
+        kernel = np.exp(2 * t * (x[i : i + TILE] @ x[i:].T - 1))
+        np.fill_diagonal(kernel, 0)
+        total[i : i + TILE] += kernel.sum(1, dtype=np.float64)
+        total[i + TILE :] += kernel[:, TILE:].sum(0, dtype=np.float64)
+    return total / (len(x) - 1)
+
+
 def _paired_cosine(x, y) -> np.ndarray:
     x, y = validation.pairs(x, y)
     blocks = zip(validation.unit_blocks(x), validation.unit_blocks(y), strict=True)
     return np.concatenate([np.einsum("ij,ij->i", a, b, dtype=np.float64) for a, b in blocks])
 
 
-def _split(x, y, seed: int):
+def _split(x, y, seed: int, whole_pairs: bool = False):
     """70 % of each modality to fit, 30 % to test: two lists of (embeddings, row numbers, label)."""
     rng = np.random.default_rng(seed)
     fit, test = [], []
     for label, rows in enumerate(validation.two_sets(x, y, minimum=4)):
+        rng = np.random.default_rng(seed) if whole_pairs else rng  # the same order for both
         order, cut = rng.permutation(len(rows)), round(0.7 * len(rows))
         fit.append((rows, order[:cut], float(label)))
         test.append((rows, order[cut:], float(label)))

@@ -107,7 +107,7 @@ def i0t_post(x, y) -> tuple[Tensor, Tensor]:
     return fitted.image(x), fitted.text(y)
 
 
-def shift(x, y, amount: float, unit: bool = True) -> tuple[Tensor, Tensor]:
+def shift(x, y, amount: float, unit: bool = True, vector=None) -> tuple[Tensor, Tensor]:
     """Move images and texts towards each other along the gap, then L2-normalise.
 
     With g = mean(x) - mean(y), the two variants of Mind the Gap (arXiv 2203.02053):
@@ -118,10 +118,14 @@ def shift(x, y, amount: float, unit: bool = True) -> tuple[Tensor, Tensor]:
     - `unit=False`, its paper (section 4.2): amount is lambda, a share of the gap;
       x' = Normalize(x - lambda * g), y' = Normalize(y + lambda * g); 0.5 makes the means meet.
 
-    Negative amounts widen the gap. Raises: ValueError for bad embeddings, or if there is no gap.
+    Negative amounts widen the gap. `vector` (d,) is the g of other pairs, for a shift that has not
+    seen x and y.
+
+    Raises: ValueError for bad embeddings, or if there is no gap.
     """
     x, y = validation.two_sets(x, y)
-    step = amount / 2 * _direction(x, y) if unit else amount * gap.centroid_gap(x, y)
+    vector = gap.centroid_gap(x, y) if vector is None else validation.array(vector)
+    step = amount / 2 * _direction(vector) if unit else amount * vector
     return _moved(x, -step), _moved(y, step)
 
 
@@ -158,8 +162,7 @@ def _centred(rows, mean: Tensor, count: int, modality: str) -> Tensor:
     return moved[0] if single else moved
 
 
-def _direction(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    vector = gap.centroid_gap(x, y)
+def _direction(vector: np.ndarray) -> np.ndarray:
     length = np.linalg.norm(vector)
     if length < TINY:
         raise ValueError("The two means are the same, so that the gap has no direction.")
