@@ -9,7 +9,7 @@ from pathlib import Path
 from lib import files, paths, profiles
 from lib.claims import evidence, findings
 from lib.data import published, sources
-from lib.encoders import download, registry
+from lib.encoders import registry
 from lib.encoders.download import available
 
 ABOUT = {
@@ -119,8 +119,8 @@ def revisions(which: profiles.Profile) -> list[dict]:
             found["world"] = _world()
         elif name in sources.PAIRS:
             for split, source in sources.PAIRS[name].items():
-                if commit := source.revision or download.known(source.repo):
-                    found[name if split == "test" else f"{name} {split}"] = commit
+                if source.commit:
+                    found[name if split == "test" else f"{name} {split}"] = source.commit
         else:
             found[name] = sources.LABELLED[name].revision
     return [{"name": name, "revision": revision} for name, revision in sorted(found.items())]

@@ -98,8 +98,8 @@ def data(name: str, split: str, n: int | None = None) -> Need:
     if name in sources.PAIRS:
         source = sources.PAIRS[name][split]
         if isinstance(source, sources.Shards):
-            files, commit = source.files(n), source.revision or download.known(source.repo)
-            here = bool(commit) and _there("dataset", commit, files)
+            files = source.files(n)
+            here = bool(source.commit) and _there("dataset", source.commit, files)
             return Need(f"{name} {split}", here, source.size * len(files), 2)
         wanted = [source.table, source.archive]
     else:

@@ -12,7 +12,7 @@ from datasets import Dataset
 from lib import profiles
 from lib.data import sources
 from lib.data.tasks import load_first_pairs
-from lib.encoders import download, embeddings, registry
+from lib.encoders import embeddings, registry
 from lib.encoders.download import NotAvailable
 from lib.measures import gap
 from lib.methods import normalisation
@@ -52,7 +52,7 @@ def train(
         "start": start,
         "start_fingerprint": model.fingerprint,
         "data": f"{data}, train split, {len(pairs)} images, a random caption of each per epoch",
-        "revision": source.revision or download.known(source.repo) if source else "",
+        "revision": source.commit if source else "",
         "settings": asdict(settings),
         "loss_by_epoch": curve,
         "centroid_distance": [gap.centroid_distance(*both.values()) for both in (own, behind)],

@@ -35,6 +35,10 @@ class Captioned:
     rows: int | None = None
     size: int | None = None
 
+    @property
+    def commit(self) -> str:
+        return self.revision
+
 
 @dataclass(frozen=True)
 class Shards:
@@ -50,6 +54,11 @@ class Shards:
     each: int
     size: int
     revision: str = ""
+
+    @property
+    def commit(self) -> str:
+        """The commit that is used; empty before the first use, if none is given."""
+        return self.revision or download.known(self.repo)
 
     def files(self, n: int | None) -> list[str]:
         """Those that hold the first n rows."""

@@ -75,8 +75,7 @@ def load_pairs_to_fit(name: str, n: int | None = None) -> tuple[str, Dataset, st
 
     Raises: ValueError, NotAvailable as `load_pairs`.
     """
-    wanted = [split for split in ("train", "test") if split in splits(name)]
-    return first_available(lambda split: load_pairs(name, split, n), wanted)
+    return first_available(lambda split: load_pairs(name, split, n), ("train", "test"))
 
 
 def load_same_images(
