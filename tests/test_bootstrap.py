@@ -129,6 +129,35 @@ def test_coverage_of_the_mean():
     assert 0.90 <= np.mean([e.low <= 0 <= e.high for e in found]) <= 0.98
 
 
+def test_the_quick_mean_has_the_resamples_of_the_general_one():
+    items = np.random.default_rng(0).normal(size=40)
+    slow = bootstrap.resampled({"mean": lambda i: items[i].mean()}, 40, 200, 3)["mean"]
+    quick = bootstrap.resampled_mean(items, 200, 3)
+    assert quick.value == pytest.approx(slow.value)
+    np.testing.assert_allclose(quick.draws, slow.draws)
+
+
+def test_coverage_over_seeds_and_items():
+    """95 of 100 intervals hold the truth where seeds alone vary, items alone do, and both."""
+    rng = np.random.default_rng(0)
+    for between, within in ((1.0, 0.01), (0.01, 1.0), (0.2, 1.0)):
+        hits = 0
+        for k in range(300):
+            items = rng.normal(0, within, 40)  # the same for all seeds
+            seeds = [bootstrap.resampled_mean(items + s, 200, k) for s in rng.normal(0, between, 3)]
+            hits += not (found := bootstrap.over_seeds(seeds)).above() and not found.below()
+        assert hits / 300 >= 0.92, (between, within, hits)
+    with pytest.raises(ValueError, match="at least 2"):
+        bootstrap.over_seeds(seeds[:1])
+
+
+def test_over_seeds_that_agree_only_items_count():
+    items = np.random.default_rng(1).normal(size=50)
+    one = bootstrap.resampled_mean(items)
+    found = bootstrap.over_seeds([one, one, one])
+    assert (found.low, found.high) == pytest.approx((one.estimate().low, one.estimate().high))
+
+
 def test_an_undefined_resample_makes_the_interval_undefined():
     found = bootstrap.interval(lambda i: math.nan if i[0] else 1.0, 5, 100)
     assert found.value == 1

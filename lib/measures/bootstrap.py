@@ -187,6 +187,32 @@ def resampled_length(rows, n_bootstrap: int = 1000, seed: int = 0) -> Resampled:
     return Resampled(float(np.linalg.norm(rows.mean(0))), draws)
 
 
+def resampled_mean(items, n_bootstrap: int = 1000, seed: int = 0) -> Resampled:
+    """The mean of per-item numbers (n,), and on each resample of the items: see `mean_interval`."""
+    items = validation.numbers(items, "items")
+    return Resampled(float(items.mean()), _means_of_resamples(items, n_bootstrap, seed))
+
+
+def over_seeds(each: Sequence[Resampled]) -> Estimate:
+    """Mean of a number over training seeds, and its interval over seeds and test items.
+
+    `each` is the number with each seed, on the same resamples of the same items. The half-width is
+    the root of the sum of two squares: that of Student's interval over the seeds (4.3 standard
+    errors for three), and that of the bootstrap of their mean over the items.
+
+    Raises: ValueError for fewer than 2 seeds.
+    """
+    from scipy.stats import t  # slow to import
+
+    if len(each) < 2:
+        raise ValueError("An interval over seeds needs at least 2 of them.")
+    values = np.array([one.value for one in each])
+    items = _estimate(values.mean(), np.mean([one.draws for one in each], axis=0))
+    wide = t.ppf((1 + LEVEL) / 2, len(each) - 1) * values.std(ddof=1) / math.sqrt(len(each))
+    low = items.value - math.hypot(wide, items.value - items.low)
+    return Estimate(items.value, low, items.value + math.hypot(wide, items.high - items.value))
+
+
 def counts(n: int, n_bootstrap: int = 1000, seed: int = 0) -> np.ndarray:
     """How often each of n items is in each resample: (n_bootstrap, n).
 
