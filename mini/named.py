@@ -4,7 +4,10 @@ The world's own five captions mix short and full ones. These are all of one kind
 of their own, so that the world's pictures and captions stay as they are.
 """
 
+import numpy as np
+
 from mini import world
+from mini.recipes import Recipe
 from mini.world.captions import MEDIA, PLACES, article, captions, noun_phrase
 from mini.world.scenes import BACKGROUNDS, Scene, Stream
 
@@ -61,6 +64,19 @@ def content(kind: str, split: str, i: int) -> str:
     things = [(t.shape, t.colour, t.texture, t.size) for t in scene.things[:2]]
     things += [(t.shape, t.colour, t.texture) for t in scene.things[2:]]  # its size goes unsaid
     return str((things, scene.relation, scene.background, scene.style))
+
+
+def own(recipe: Recipe, split: str, n: int, seed: int = 0) -> list[str]:
+    """A caption of the kind that a recipe trains on for each of a split's first `n` scenes.
+
+    Of the world's own five, one as often as in training.
+    """
+    if recipe.captions:
+        return [of_scene(recipe.captions, split, i)[0] for i in range(n)]
+    share = np.array(recipe.caption_weights) / sum(recipe.caption_weights)
+    which = np.random.default_rng(seed).choice(len(share), n, p=share)
+    five = world.pairs(split, n)["captions"][:]
+    return [captions[k] for captions, k in zip(five, which, strict=True)]
 
 
 def prompts(kind: str, label_set: str) -> tuple[list[str], list[str]]:

@@ -3,6 +3,7 @@ import hashlib
 import pytest
 
 from mini import named, world
+from mini.recipes import RECIPES
 from mini.world.captions import MEDIA, PLACES, SYNONYMS, vocabulary
 from mini.world.scenes import COLOURS, SHAPES, SIZES, TEXTURES
 
@@ -74,6 +75,14 @@ def test_content_is_that_of_the_words():
     assert len({named.content("all", "train", i) for i in range(400)}) > 390
     with pytest.raises(ValueError, match="two"):
         named.content("two", "train", 0)
+
+
+def test_own_captions_are_those_of_the_recipe():
+    shape, mix = (RECIPES[f"mini-gap-{kind}-fixed"] for kind in ("shape", "mix"))
+    assert named.own(shape, "test", 5) == [named.of_scene("shape", "test", i)[0] for i in range(5)]
+    five, some = world.pairs("test", 200)["captions"][:], named.own(mix, "test", 200)
+    which = [captions.index(text) for captions, text in zip(five, some, strict=True)]
+    assert 0.45 < sum(k >= 3 for k in which) / 200 < 0.7  # weights 1, 1, 1, 2, 2
 
 
 def test_prompts_hold_only_words_that_were_trained():
