@@ -4,6 +4,8 @@ The world's own five captions mix short and full ones. These are all of one kind
 of their own, so that the world's pictures and captions stay as they are.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mini import world
@@ -64,6 +66,17 @@ def content(kind: str, split: str, i: int) -> str:
     things = [(t.shape, t.colour, t.texture, t.size) for t in scene.things[:2]]
     things += [(t.shape, t.colour, t.texture) for t in scene.things[2:]]  # its size goes unsaid
     return str((things, scene.relation, scene.background, scene.style))
+
+
+def share(recipe: Recipe, attributes: Sequence[str]) -> list[float]:
+    """How often captions of a recipe's kind name each attribute of the main object or the picture.
+
+    Raises: ValueError for the world's own captions, where it depends on how many objects there are.
+    """
+    if not recipe.captions:
+        raise ValueError("How often the world's own captions name an attribute is not known.")
+    often = 2 / 6 if recipe.captions == "two" else 1.0
+    return [often * (name in KINDS[recipe.captions]) for name in attributes]
 
 
 def own(recipe: Recipe, split: str, n: int, seed: int = 0) -> list[str]:

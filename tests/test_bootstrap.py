@@ -151,6 +151,23 @@ def test_coverage_over_seeds_and_items():
         bootstrap.over_seeds(seeds[:1])
 
 
+def test_a_fit_is_made_on_each_resample():
+    rng = np.random.default_rng(2)
+    design, items = np.column_stack([np.arange(6.0), np.ones(6)]), rng.normal(size=(6, 30))
+    several = [bootstrap.resampled_mean(row, 120) for row in items]
+    slope, _ = bootstrap.least_squares(design, several)
+    assert slope.value == pytest.approx(np.polyfit(range(6), items.mean(1), 1)[0])
+    seventh = [one.draws[7] for one in several]
+    assert slope.draws[7] == pytest.approx(np.polyfit(range(6), seventh, 1)[0])
+
+
+def test_what_is_subtracted_seed_by_seed():
+    rng = np.random.default_rng(3)
+    a, b = ([bootstrap.resampled_mean(rng.normal(size=20)) for _ in range(3)] for _ in "ab")
+    apart = bootstrap.over_seeds([x - y for x, y in zip(a, b, strict=True)])
+    assert bootstrap.over_seeds(a, b) == apart
+
+
 def test_over_seeds_that_agree_only_items_count():
     items = np.random.default_rng(1).normal(size=50)
     one = bootstrap.resampled_mean(items)

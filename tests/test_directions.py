@@ -30,6 +30,12 @@ def test_repairs_that_keep_everything_are_the_mean_subtracted_or_whitened():
         directions.of_images(X[:5])
 
 
+def test_the_columns_with_the_best_score_are_chosen():
+    its = directions.of_images(X)["principal components"]
+    assert its.chosen(X, lambda rows: -rows.shape[1]) == slice(0, 4)
+    assert its.chosen(X, lambda rows: rows.shape[1]) == slice(0, 8)
+
+
 def test_directions_of_texts_are_those_in_which_texts_differ():
     texts = np.zeros((20, 8)) + np.eye(8)[0]
     texts[:, 3] = np.linspace(-1, 1, 20)

@@ -98,10 +98,10 @@ def test_entropy_of_the_logits():
     assert imbalance.logit_entropy(x, x, 1e4).max() == pytest.approx(0, abs=1e-3)
     assert imbalance.logit_entropy(x, x, 0.0) == pytest.approx(np.log(128))
     some = imbalance.logit_entropy(x[:200], x[:200], 5.0, batch=64)
-    assert np.isnan(some).sum() == 200 - 192
+    assert len(some) == 192
     chance = np.exp(5 * x[:64] @ x[:64].T)
     chance /= chance.sum(1, keepdims=True)
     one = imbalance.logit_entropy(x[:64], x[:64], 5.0, batch=64)
-    assert one == pytest.approx(-(chance * np.log(chance)).sum(1))
+    assert sorted(one) == pytest.approx(sorted(-(chance * np.log(chance)).sum(1)))
     with pytest.raises(ValueError, match="no batch"):
         imbalance.logit_entropy(x[:5], x[:5], 1.0)

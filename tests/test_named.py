@@ -77,6 +77,15 @@ def test_content_is_that_of_the_words():
         named.content("two", "train", 0)
 
 
+def test_how_often_an_attribute_is_named():
+    colour = {
+        kind: named.share(RECIPES[f"mini-gap-{kind}-fixed"], ["colour"])[0] for kind in named.KINDS
+    }
+    assert colour == {"shape": 0, "shape-colour": 1, "all": 1, "two": pytest.approx(1 / 3)}
+    with pytest.raises(ValueError, match="not known"):
+        named.share(RECIPES["mini-gap-mix-fixed"], ["colour"])
+
+
 def test_own_captions_are_those_of_the_recipe():
     shape, mix = (RECIPES[f"mini-gap-{kind}-fixed"] for kind in ("shape", "mix"))
     assert named.own(shape, "test", 5) == [named.of_scene("shape", "test", i)[0] for i in range(5)]

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from lib import validation
-from lib.measures.bootstrap import Resampled, counts
+from lib.measures.bootstrap import Resampled, counts, mean_of
 
 OBJECT = "shape"
 
@@ -90,18 +90,14 @@ def object_bias(
     if OBJECT not in labels or not attributes:
         raise ValueError(f"An object bias needs the labels of {OBJECT!r} and of an attribute.")
     each = {name: class_contrast(x, its, n_bootstrap, seed) for name, its in labels.items()}
-    others = [each[name] for name in attributes]
-    mean = Resampled(
-        float(np.mean([one.value for one in others])),
-        np.mean([one.draws for one in others], axis=0),
-    )
-    return each[OBJECT] - mean
+    return each[OBJECT] - mean_of([each[name] for name in attributes])
 
 
 def logit_entropy(x, y, scale: float, batch: int = 128, seed: int = 0) -> np.ndarray:
-    """(n,) entropy in nats of each image's softmax over the texts of its batch; in [0, log batch].
+    """Entropy in nats of images' softmax over the texts of their batch; each in [0, log batch].
 
-    The pairs (n, d each) are shuffled into batches, as in training; those left over get nan.
+    The pairs (n, d each) are shuffled into batches, as in training; those left over are left out,
+    so that the result has n // batch * batch numbers, of the same pairs for every model.
     Source: section 6.2.
 
     Raises: ValueError for fewer pairs than a batch, or x and y that are no pairs.
@@ -110,14 +106,14 @@ def logit_entropy(x, y, scale: float, batch: int = 128, seed: int = 0) -> np.nda
     n = len(x)
     if n < batch:
         raise ValueError(f"{n} pairs are no batch of {batch}.")
-    found = np.full(n, np.nan)
+    found = []
     for rows in np.random.default_rng(seed).permutation(n)[: n // batch * batch].reshape(-1, batch):
         logits = scale * x[rows] @ y[rows].T
         logits -= logits.max(1, keepdims=True)
         chance = np.exp(logits)
         total = chance.sum(1)
-        found[rows] = np.log(total) - (chance * logits).sum(1) / total
-    return found
+        found.append(np.log(total) - (chance * logits).sum(1) / total)
+    return np.concatenate(found)
 
 
 def variance_share(x, label, n_bootstrap: int = 1000, seed: int = 0) -> Resampled:

@@ -5,6 +5,7 @@ on validation images. Sources: Herzog et al. (arXiv 2603.16100) project images o
 of prompts; IsoCLIP (arXiv 2603.19862) drops singular directions of the two projections' product.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,11 @@ class Directions:
 
     def moved(self, x) -> np.ndarray:
         return (validation.unit(validation.vectors(x, "x")) - self.offset) @ self.matrix
+
+    def chosen(self, x, score: Callable[[np.ndarray], float]) -> slice:
+        """The range of columns whose score on images x (n, d) is best; of equal ones the first."""
+        rows = self.moved(x)
+        return slice(*max(self.ranges, key=lambda columns: score(rows[:, slice(*columns)])))
 
 
 def of_images(x) -> dict[str, Directions]:
