@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from workflow import freshness, notebooks
@@ -94,13 +95,22 @@ class Steps(logging.Handler):
             now = time.monotonic()
             if not self.running or (not self.live and now - self.shown < EVERY):
                 continue
-            running = ", ".join(f"{s} {now - t:.0f} s" for s, t in list(self.running.values()))
+            running = ", ".join(
+                f"{s} {now - t:.0f} s{self._far(s)}" for s, t in list(self.running.values())
+            )
             text = f"{self._count()} running: {running}{self.left()}"
             if self.live:
                 width = shutil.get_terminal_size().columns - 1
                 print(f"\r\033[K{text[:width]}", end="", flush=True)
             else:
                 self._print(text)
+
+    def _far(self, step: str) -> str:
+        """How far the encoding or the search is that a step is at, e.g. " (image 320 of 1,000)"."""
+        with suppress(OSError, AttributeError):
+            said = notebooks.now_file(self.stamps.get(step)).read_text(encoding="utf-8")
+            return f" ({said})" if said else ""
+        return ""
 
     def _print(self, text: str) -> None:
         self.shown = time.monotonic()
