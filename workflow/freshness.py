@@ -98,7 +98,7 @@ def closure(modules: Iterable[str]) -> list[Path]:
     waiting, seen = list(modules), set()
     while waiting:
         module = waiting.pop()
-        if module not in seen and _file_of(module):
+        if module and module not in seen and _file_of(module):
             seen.add(module)
             waiting += [*_imports_of(module), module.rpartition(".")[0]]
     return sorted({file for module in seen for file in _files_of(module)})
