@@ -22,7 +22,11 @@ TESTS = {
     "rehearsal": "rehearsal",
 }
 TRAINABLE = ("async",)  # what --train makes
-WITH_TRAIN = ("train", "profile", "force", "jobs", "check")  # options that go with it
+# Options -> what goes with them. --jobs has a value without being given.
+GOES_WITH = {
+    "train": ("profile", "force"),
+    "model": ("as", "profile", "only", "force", "plan"),
+}
 PROFILE = "mini"
 FORMATS = ("alignclip", "transformers", "pickle")  # kinds of models that --convert reads
 USAGE, INTERRUPTED = 2, 130
@@ -41,6 +45,17 @@ def main(arguments: list[str] | None = None) -> int:
         if options.check:
             return 0
         check_names(options)
+        if options.model:
+            from workflow import own
+
+            options.items = own.prepare(
+                named(options.model),
+                options.name or "mine",
+                options.profile,
+                options.items,
+                options.jobs,
+            )
+            options.profile = options.name or "mine"
         if options.list:
             return print_list(options.profile)
         if options.plan:
@@ -131,14 +146,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--convert", nargs=2, metavar=("KIND", "PATH"),
         help="rewrite a model of another kind as a folder of open_clip: "
         + ", ".join(FORMATS))  # fmt: skip
+    add("--model", metavar="MODEL",
+        help="run your own model: local-dir:FOLDER (open_clip's format), "
+        "hf-hub:REPOSITORY@COMMIT, or a name of the registry, on a profile's data")  # fmt: skip
     add("--embeddings", nargs=2, metavar=("IMAGES", "TEXTS"),
         help="measure the gap of your own embeddings, on one page: two files of pairs, or two "
         "folders of shards (npy, npz, safetensors, parquet; FILE:KEY names an array)")  # fmt: skip
     add("--owner", metavar="FILE",
         help="with --embeddings: for each text, the row of its image")  # fmt: skip
     add("--as", dest="name", metavar="NAME",
-        help="with --convert: name of the folder in the cache, or a path with a /; with "
-        "--embeddings: name of the folder in figures/ (default: mine)")  # fmt: skip
+        help="with --convert: name of the folder in the cache, or a path with a /; with --model "
+        "and --embeddings: name of the folder in figures/ (default: mine)")  # fmt: skip
     add("--sha256", metavar="HASH", help="with --convert: what the weights' file must have")
     add("--check", action="store_true", help=argparse.SUPPRESS)  # the options only
     options = parser.parse_args(arguments)
@@ -146,9 +164,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         raise Usage(suggestions.unknown("set of tests", options.test, TESTS))
     if options.train and options.train not in TRAINABLE:
         raise Usage(suggestions.unknown("model to train", options.train, TRAINABLE))
-    others = [key for key, value in vars(options).items() if value and key not in WITH_TRAIN]
-    if options.train and others:
-        raise Usage(f"--train goes with --profile and --force alone, not with --{others[0]}.")
     if options.convert and options.convert[0] not in FORMATS:
         raise Usage(suggestions.unknown("kind of model to convert", options.convert[0], FORMATS))
     check_together(options)
@@ -159,8 +174,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def check_together(options: argparse.Namespace) -> None:
     """Refuse options that say nothing to one another, and fill in the profile. Raises: Usage."""
-    if options.name and not (options.convert or options.embeddings):
-        raise Usage("--as goes with --convert KIND PATH or --embeddings IMAGES TEXTS.")
+    if options.name and not (options.convert or options.model or options.embeddings):
+        raise Usage("--as goes with --convert KIND PATH, --model MODEL, or --embeddings IMAGES "
+            "TEXTS.")  # fmt: skip
+    given = {key: value for key, value in vars(options).items() if value}
+    given = {"as" if key == "name" else key for key in given} - {"check", "jobs"}
+    for option, others in GOES_WITH.items():
+        if option in given and (more := sorted(given - {option, *others})):
+            with_it = " and ".join(f"--{other}" for other in others)
+            raise Usage(f"--{option} goes with {with_it} alone, not with --{more[0]}.")
     if options.sha256 and not options.convert:
         raise Usage("--sha256 goes with --convert KIND PATH.")
     if options.owner and not options.embeddings:
@@ -239,6 +261,16 @@ def module(name: str, *arguments: str) -> int:
 def callers(file: str) -> str:
     """A file that the caller named: relative to where ./run_all.sh was called."""
     return os.path.join(os.environ.get("MODALITY_GAP_CALLED_FROM", os.getcwd()), file)
+
+
+def named(model: str) -> str:
+    """A model as the caller named it, its folder relative to where ./run_all.sh was called."""
+    kind, found, folder = model.partition("local-dir:")
+    if found and not kind:
+        return f"local-dir:{callers(os.path.expanduser(folder))}"
+    if os.path.isdir(callers(model)):
+        raise ValueError(f"{model} is a folder: call it local-dir:{model}.")
+    return model
 
 
 def convert(options: argparse.Namespace) -> int:

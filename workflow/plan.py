@@ -68,6 +68,8 @@ class Asked:
 def model(name: str) -> Need:
     """A model of the registry or of the user's own."""
     spec = registry.REGISTRY.get(name)
+    if registry.own(name.removesuffix(registry.UNTRAINED)):
+        return Need(name)
     if spec is None:
         wanted = [registry.CONFIG, registry.WEIGHTS]
         revision = name.partition("@")[2]  # a folder has none
@@ -147,7 +149,7 @@ def asked(which: profiles.Profile, item: str) -> Asked:
                 n = _rows(which, key, name, split, given)
                 needs.setdefault(data(name, split, n or None), key)
                 known &= n > 0
-                add("image", n, name, split)
+                add("image", n, pictures(name), split)
                 if name in sources.pair_names():
                     add("text", n * pairs.N_CAPTIONS, name, split)
     own = sources.LABELLED.keys() & map(str, given.values())
@@ -169,6 +171,12 @@ def asked(which: profiles.Profile, item: str) -> Asked:
     return Asked(models, needs, work, batch, known)
 
 
+def pictures(name: str) -> str:
+    """Whose pictures a data set has: the world's label sets share theirs."""
+    labelled = name in sources.labelled_names()
+    return "world, labelled" if labelled and name.startswith("world") else name
+
+
 def _last(steps: int | list[int]) -> int:
     return steps if isinstance(steps, int) else steps[-1]
 
@@ -178,9 +186,11 @@ def _rows(which: profiles.Profile, key: str, name: str, split: str, given: dict)
     if name in sources.pair_names():
         size = getattr(sources.PAIRS.get(name, {}).get(split), "rows", None)
         return min(filter(None, (size, which.n_pairs if split == "test" else which.n_train_pairs)))
+    most = ROWS_OF_SHIFTS if key == "shifted" else given.get("n_images")
+    if name.startswith("world"):
+        return min(filter(None, (sources.world().LABELLED_SPLITS[split][1], most)))
     if name not in sources.LABELLED or split != "test":
         return 0
-    most = ROWS_OF_SHIFTS if key == "shifted" else given.get("n_images")
     return min(filter(None, (sources.LABELLED[name].rows, most)), default=0)
 
 
@@ -215,7 +225,7 @@ def show(options: argparse.Namespace) -> int:
     print(row("item", width, "here", "to download", "memory", "minutes"))
     for item, plan in plans.items():
         here = f"{sum(need.here for need in plan.needs)}/{len(plan.needs)}"
-        seconds = past[item] or _seconds(plan.work, speed)
+        seconds = past[item] or time_of(plan.work, speed)
         minutes = f"{seconds / 60:,.1f}" if seconds else "unknown"
         minutes += "+" * bool(seconds and not (past[item] or plan.known))
         print(row(item, width, here, _sizes(plan.needs), _gb(memory[item]), minutes))
@@ -232,8 +242,8 @@ def show(options: argparse.Namespace) -> int:
     if which.evidence == "real" and torch.cuda.is_available():
         jobs = 1  # they share the GPU
     measured = Counter({key: n for key, n in shared.items() if key[1] in speed})
-    alone = [past[item] or _seconds(plan.work, speed) or 0 for item, plan in plans.items()]
-    seconds = (_seconds(measured, speed) + sum(filter(None, past.values()))) / jobs
+    alone = [past[item] or time_of(plan.work, speed) or 0 for item, plan in plans.items()]
+    seconds = (time_of(measured, speed) + sum(filter(None, past.values()))) / jobs
     seconds = max(seconds, *alone)  # the longest item runs on one thread, however many there are
     whole = all(past[i] or (p.known and p.work and p.work <= measured) for i, p in plans.items())
     disk = _gb(sum(need.copies * (need.size or 0) for need in lacking))
@@ -280,7 +290,7 @@ def _gb(size: float | None) -> str:
     return "unknown" if size is None else f"{size / 1e9:.1f} GB"
 
 
-def _seconds(work: Counter, speed: dict) -> float | None:
+def time_of(work: Counter, speed: dict) -> float | None:
     """Seconds on one thread; None where a model was not measured."""
     if any(name not in speed for _, name, *_ in work):
         return None
@@ -291,9 +301,15 @@ def _peak(plan: Asked, speed: dict, python: int) -> float | None:
     """Bytes of Python, of an item's models and of its largest batch; None if not all are known."""
     if not plan.models or any(name not in speed for name in plan.models):
         return None
-    weights = sum(4 * registry.REGISTRY[name].parameters for name in plan.models)
+    weights = sum(4 * parameters(name) for name in plan.models)
     batches = [plan.batch.get(k[0], BATCH) * speed[k[1]].get(k[0], [0, 0])[1] for k in plan.work]
     return python + weights + max(batches, default=0)
+
+
+def parameters(name: str) -> int:
+    """How many a model has: of a public one, that need not be here, as the registry counts them."""
+    spec = registry.REGISTRY.get(name)
+    return spec.parameters if spec else registry.load(name).parameters
 
 
 def _too_large(memory: dict[str, float | None], together: float) -> list[str]:
