@@ -130,13 +130,18 @@ class Source:
         self.folder, self.which = folder, profiles.load(profile_name)
         self.figures = paths.FIGURES / profile_name
         items = catalogue.load()
-        self.items = {name: item for name, item in items.items() if item.written}
+        self.items = {name: item for name, item in items.items() if self._shown(item)}
         # Of the default profile the record is shown: what is committed, outputs included.
         self.recorded = profile_name == profiles.FULL
         made = evidence.read() if self.recorded else findings.made(profile_name, items)
         self.found = findings.collect(made)
         self.kinds = verdicts.by_kind(self.found)
         self.templates = pages.templates()
+
+    def _shown(self, item: catalogue.Item) -> bool:
+        """Of a model of the user's own, what it ran: outputs of others would pass for its own."""
+        drawn = notebooks.figures(self.which.name, item.name)[0].is_file()
+        return item.written and (drawn or not self.which.source)
 
     def write(self) -> None:
         for item in self.items.values():
