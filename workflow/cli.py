@@ -14,11 +14,13 @@ from importlib.util import find_spec
 
 from lib import paths, suggestions
 
+QUICK = "not benchmark and not browser and not gpu and not rehearsal"
 TESTS = {
-    "all": "not benchmark and not browser and not rehearsal",
-    "unit": "not benchmark and not browser and not rehearsal and not notebooks",
+    "all": QUICK,
+    "unit": f"{QUICK} and not notebooks",
     "notebooks": "notebooks",
     "browser": "browser",
+    "gpu": "gpu",
     "rehearsal": "rehearsal",
 }
 TRAINABLE = ("async",)  # what --train makes
@@ -132,7 +134,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="notebooks to run at a time (default: number of cores, here %(default)s)")  # fmt: skip
     add("--force", action="store_true", help="run the items even if they are done")
     add("--test", nargs="?", const="all", metavar="WHAT",
-        help="run tests instead: all (default), unit, notebooks, browser or rehearsal")  # fmt: skip
+        help="run tests instead: all (default), " + ", ".join([*TESTS][1:]))  # fmt: skip
     add("--retrain", metavar="MODEL", help="train a model of models/ again")
     add("--train", metavar="WHAT",
         help="train what nobody published, on a profile's main model: async (I0T_async)"
@@ -247,6 +249,8 @@ def run_tests(what: str) -> int:
     surroundings = dict(os.environ)
     if what == "rehearsal":
         command += ["-s"]  # its notebooks run beside each other, and it tells how far it is
+    elif what == "gpu":
+        command += ["-rs"]  # one at a time, on all of the GPU; why they are skipped without one
     elif cores() > 1 and find_spec("xdist"):
         command += ["-n", str(cores()), "--dist", "worksteal"]
         surroundings["OMP_NUM_THREADS"] = "1"  # a thread for each test, not all of them for each

@@ -142,6 +142,12 @@ REGISTRY: dict[str, Spec] = {name: Spec(folder=paths.MODELS / name) for name in 
         revision="18d0535469bb561bf468d76c1d73aa35156c922b",
         parameters=427_616_513,
     ),
+    "openai-vit-l-14-untrained": Spec(
+        arch="ViT-L-14-quickgelu",
+        tag="openai",
+        trained=False,
+        parameters=427_616_513,
+    ),
     "openai-rn50": Spec(
         arch="RN50-quickgelu",
         tag="openai",

@@ -57,7 +57,9 @@ class Model:
     def _parts(self) -> Parts:
         parts = self.build()
         if self.device.type == "cuda":
-            torch.backends.cudnn.allow_tf32 = False  # float32 means float32, in convolutions too
+            # float32 means float32. TensorFloat-32 keeps 10 of its 23 bits: PyTorch uses it in
+            # convolutions unless told not to, and in matrix products where somebody said so.
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         clip = parts.clip.float().eval().requires_grad_(False).to(self.device)
         return parts._replace(clip=clip)
 
