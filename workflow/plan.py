@@ -159,8 +159,9 @@ def asked(which: profiles.Profile, item: str) -> Asked:
     if "oti" in searched:
         steps = _last(given.get("oti_steps") or given.get("steps") or STEPS)
         updates = sum(n * (r + 1) / 2 for r, n in given.get("last", {1: steps}).items())
-        for name in labelled:
-            add("oti", (given["n_queries"] + given.get("n_gallery", 0)) * updates, pictures(name), updates)
+        inverted = given["n_queries"] + given.get("n_gallery", 0)
+        for name in map(pictures, labelled):
+            add("oti", inverted * updates, name, updates)
         add("oti", given.get("n_inverted", 0) * updates, which.pairs, updates)
     if "ovi" in searched:
         texts = [given[key] for key in ("n_texts", "n_questions", "n_half_texts") if key in given]
