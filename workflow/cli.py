@@ -15,14 +15,17 @@ from importlib.util import find_spec
 from lib import paths, suggestions
 
 TESTS = {
-    "all": "not benchmark and not browser and not rehearsal",
-    "unit": "not benchmark and not browser and not rehearsal and not notebooks",
+    "all": "not benchmark and not browser and not rehearsal and not slurm",
+    "unit": "not benchmark and not browser and not rehearsal and not slurm and not notebooks",
     "notebooks": "notebooks",
     "browser": "browser",
     "rehearsal": "rehearsal",
+    "slurm": "slurm",
 }
 TRAINABLE = ("async",)  # what --train makes
 WITH_TRAIN = ("train", "profile", "force", "jobs", "check")  # options that go with it
+CLUSTERS, JOBS = ("slurm",), 20  # jobs at a time on a cluster, where the user names no number
+WITH_CLUSTER = ("cluster", "profile", "only", "force", "jobs", "check")
 PROFILE = "mini"
 FORMATS = ("alignclip", "transformers", "pickle")  # kinds of models that --convert reads
 USAGE, INTERRUPTED = 2, 130
@@ -113,11 +116,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--list", action="store_true", help="list every item")
     add("--plan", action="store_true",
         help="run nothing: say what is here, and what a run downloads and takes")  # fmt: skip
-    add("--jobs", type=int, default=cores(), metavar="N",
-        help="notebooks to run at a time (default: number of cores, here %(default)s)")  # fmt: skip
+    add("--jobs", type=int, metavar="N",
+        help=f"notebooks to run at a time (default: number of cores, here {cores()}; on a cluster "
+        f"{JOBS})")  # fmt: skip
+    add("--cluster", metavar="NAME",
+        help="run the steps as jobs of a cluster: slurm (from a host that submits to it)"
+    )  # fmt: skip
     add("--force", action="store_true", help="run the items even if they are done")
     add("--test", nargs="?", const="all", metavar="WHAT",
-        help="run tests instead: all (default), unit, notebooks, browser or rehearsal")  # fmt: skip
+        help=f"run tests instead: {', '.join(TESTS)} (default: %(const)s)")
     add("--retrain", metavar="MODEL", help="train a model of models/ again")
     add("--train", metavar="WHAT",
         help="train what nobody published, on a profile's main model: async (I0T_async)"
@@ -151,7 +158,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         raise Usage(f"--train goes with --profile and --force alone, not with --{others[0]}.")
     if options.convert and options.convert[0] not in FORMATS:
         raise Usage(suggestions.unknown("kind of model to convert", options.convert[0], FORMATS))
+    if options.cluster and options.cluster not in CLUSTERS:
+        raise Usage(suggestions.unknown("kind of cluster", options.cluster, CLUSTERS))
     check_together(options)
+    if options.jobs is None:
+        options.jobs = JOBS if options.cluster else cores()
     if options.jobs < 1:
         raise Usage(f"--jobs needs a number above 0, not {options.jobs}.")
     return options
@@ -167,6 +178,11 @@ def check_together(options: argparse.Namespace) -> None:
         raise Usage("--owner goes with --embeddings IMAGES TEXTS.")
     if options.embeddings and (options.profile or options.only):
         raise Usage("--embeddings makes one page of its own: leave --profile and --only out.")
+    others = [key for key, value in vars(options).items() if value and key not in WITH_CLUSTER]
+    if options.cluster and others:
+        raise Usage(
+            f"--cluster says where a run takes place: leave --{others[0].replace('_', '-')} out."
+        )
     options.profile = options.profile or PROFILE
 
 
@@ -223,7 +239,7 @@ def run_tests(what: str) -> int:
         raise ValueError("pytest is not installed in this environment: pip install -e '.[dev]'")
     command = [sys.executable, "-m", "pytest", "-m", TESTS[what]]
     surroundings = dict(os.environ)
-    if what == "rehearsal":
+    if what in ("rehearsal", "slurm"):
         command += ["-s"]  # its notebooks run beside each other, and it tells how far it is
     elif cores() > 1 and find_spec("xdist"):
         command += ["-n", str(cores()), "--dist", "worksteal"]
