@@ -4,7 +4,6 @@ The project is the runner's miniature, with the real encoders and one real model
 notebooks are killed, cancelled and interrupted.
 """
 
-import os
 import re
 import shutil
 import signal
@@ -21,10 +20,10 @@ from lib import paths
 from workflow import cluster
 
 pytestmark = pytest.mark.slurm
-LONGEST = 180  # seconds for all of it
 SAVE = 'from lib import tiny\ntiny.save("{}", profile)'
 ENCODERS = "  models: [clip, untrained]\n"
-ONCE = "from pathlib import Path\ntried = Path('{0}')\nif not tried.exists():\n    tried.touch()\n    {1}"
+ONCE = "from pathlib import Path\ntried = Path('{0}')\nif not tried.exists():\n    tried.touch()\n"
+ONCE += "    {1}"
 DIES = "import os, time; os.kill(os.getppid(), 9); time.sleep(60)"  # with the step that runs it
 CANCELLED = "import os, time; os.system('scancel ' + os.environ['SLURM_JOB_ID']); time.sleep(60)"
 ENCODES = """\
@@ -39,7 +38,8 @@ assert embeddings.embed_images(registry.load("mini-clip"), rows).shape[0] == 6
 """
 WAITS = "import time\nfrom pathlib import Path\nwhile not Path('go').exists():\n    time.sleep(0.5)"
 DOWNLOADS = """\
-import sys
+import os, sys
+assert "SLURM_JOB_ID" not in os.environ  # on the submitting host
 from lib import files, tiny
 files.write_text(__import__("pathlib").Path(sys.argv[-1]), "")
 tiny.note("downloads for " + " ".join(sys.argv[1:-4]))
@@ -81,13 +81,12 @@ def project(tmp_path):
         text = made.read(f"workflow/{file}.py")
         assert name in text
         made.write(f"workflow/{file}.py", text.replace(name, name.partition("=")[0] + "= 2"))
-    made.items(a__trained="  models: [rival]\n", a__encodes=ENCODERS, b__waits="", b__dies="")
-    made.notebook("a/trained", ONCE.format("killed", DIES), SAVE.format("a/trained"))
-    made.notebook(
-        "a/encodes", ONCE.format("cancelled", CANCELLED), ENCODES, SAVE.format("a/encodes")
-    )
+    trained = "  models: [rival]\n"
+    made.items(a__killed=trained, a__cancelled="", a__encodes=ENCODERS, b__waits="")
+    made.notebook("a/killed", ONCE.format("killed", DIES), SAVE.format("a/killed"))
+    made.notebook("a/cancelled", ONCE.format("cancelled", CANCELLED), SAVE.format("a/cancelled"))
+    made.notebook("a/encodes", ENCODES, SAVE.format("a/encodes"))
     made.notebook("b/waits", WAITS, SAVE.format("b/waits"))
-    made.notebook("b/dies", DIES)
     return made
 
 
@@ -117,14 +116,14 @@ def test_the_life_of_a_run(slurm, project):
         print(output, flush=True)
         return code, output, project.ran()
 
-    say("Train, encode; one notebook is killed, one cancelled, and one always dies")
-    code, output, ran = run("--only", "a", "b/dies")
-    assert code == 1
-    assert {"a/encodes", "a/trained", "train mini-b", "report"} <= set(ran)
+    say("Train, and encode; one notebook is killed at first, and one cancelled")
+    code, output, ran = run("--only", "a")
+    assert code == 0
+    assert {"a/killed", "a/cancelled", "a/encodes", "train mini-b", "report"} <= set(ran)
     assert sum(line.startswith("downloads for") for line in ran) == 1
-    assert "waiting in the queue" in output
-    for name, times in {"a/trained": 1, "a/encodes": 1, "b/dies": 2}.items():
-        assert len(re.findall(rf"{name} .*FAILED: it was killed, or ended", output)) == times
+    assert re.search(r"\d running, \d waiting in the queue", output)
+    for name in ("a/killed", "a/cancelled"):
+        assert re.search(rf"{name} .*FAILED: it was killed, or ended without a word", output)
         assert f"{name} is tried once more" in output
 
     for how, code in {signal.SIGINT: 130, signal.SIGKILL: -signal.SIGKILL}.items():
@@ -139,11 +138,8 @@ def test_the_life_of_a_run(slurm, project):
 
     say("Taken up again")
     (project.root / "notebooks/b/go").touch()
-    project.notebook("b/dies", SAVE.format("b/dies"))
     code, output, ran = run()
     assert code == 0
-    assert {"b/waits", "b/dies", "report"} <= set(ran)
-    assert {"a/encodes", "a/trained", "train mini-b"}.isdisjoint(ran)
+    assert [line for line in ran if "downloads" not in line] == ["b/waits", "report"]
     code, output, ran = run()
     assert output.startswith("Nothing to do") and not ran
-    assert time.monotonic() - began < LONGEST
