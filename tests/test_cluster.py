@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -133,7 +134,7 @@ def dry(tmp_path, *items, target="all", on=("cluster=slurm",)):
     own = {"MODALITY_GAP_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(paths.ROOT)}
     done = subprocess.run(command, env=os.environ | own, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return [block for block in done.stdout.split("\n\n") if "rule " in block]
+    return [block for block in re.split(r"\n(?=\[)", done.stdout) if "rule " in block]
 
 
 def test_each_job_asks_for_what_it_takes(tmp_path):
@@ -207,7 +208,7 @@ def test_a_job_that_is_tried_again_counts_once(shown, capsys):
 def test_what_slurm_refuses_is_said(shown, capsys):
     shown.emit(record("SLURM sbatch failed. The error message was 'sbatch: error: invalid\n"
         "partition'.\n    sbatch call: ..."))  # fmt: skip
-    assert "sbatch: sbatch: error: invalid partition" in capsys.readouterr().out
+    assert "sbatch: error: invalid partition" in capsys.readouterr().out
 
 
 def test_without_a_runner_all_jobs_of_the_run_are_cancelled(login, monkeypatch, tmp_path):

@@ -123,8 +123,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="run the steps as jobs of a cluster: slurm (from a host that submits to it)"
     )  # fmt: skip
     add("--force", action="store_true", help="run the items even if they are done")
-    add("--test", nargs="?", const="all", metavar="WHAT",
-        help=f"run tests instead: {', '.join(TESTS)} (default: %(const)s)")
+    add(
+        "--test",
+        nargs="?",
+        const="all",
+        metavar="WHAT",
+        help=f"run tests instead: {', '.join(TESTS)} (default: %(const)s)",
+    )
     add("--retrain", metavar="MODEL", help="train a model of models/ again")
     add("--train", metavar="WHAT",
         help="train what nobody published, on a profile's main model: async (I0T_async)"

@@ -76,7 +76,7 @@ class Queue(progress.Steps):
         elif found := re.match(r"Trying to restart job (\d+)", text):
             self._print(f"{self._count()} {self.steps[int(found[1])]} is tried once more")
         elif found := re.search(r"sbatch failed\. The error message was '([^']*)", text):
-            self._print(f"sbatch: {' '.join(found[1].split())}")
+            self._print(" ".join(found[1].split()))
 
     def cancel(self) -> None:
         if self.run:
