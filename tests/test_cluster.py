@@ -206,8 +206,8 @@ def test_a_job_that_is_tried_again_counts_once(shown, capsys):
 
 
 def test_what_slurm_refuses_is_said(shown, capsys):
-    shown.emit(record("SLURM sbatch failed. The error message was 'sbatch: error: invalid\n"
-        "partition'.\n    sbatch call: ..."))  # fmt: skip
+    said = "SLURM sbatch failed. The error message was 'sbatch: error: invalid\npartition'.\n   ..."
+    shown.emit(record("Error in rule", event="job_error", jobid=0, rule_msg=said))
     assert "sbatch: error: invalid partition" in capsys.readouterr().out
 
 

@@ -70,7 +70,7 @@ class Queue(progress.Steps):
 
     def emit(self, record: logging.LogRecord) -> None:
         super().emit(record)
-        text = str(record.msg)
+        text = str(getattr(record, "rule_msg", None) or record.msg)
         if found := re.match(r"SLURM run ID: (\S+)", text):
             self.run = found[1]
         elif found := re.match(r"Trying to restart job (\d+)", text):
