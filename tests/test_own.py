@@ -179,7 +179,7 @@ def test_a_folder_without_its_prefix(folder, capsys):
 @pytest.mark.parametrize("other", [["--test"], ["--embeddings", "a", "b"], ["--list"]])
 def test_options_that_do_not_go_with_it(capsys, other):
     assert cli.main(["--model", "mini-clip", *other]) == cli.USAGE
-    assert "--model goes with" in capsys.readouterr().err
+    assert "--model goes with no other" in capsys.readouterr().err
 
 
 def test_items_that_need_more_than_one_model(folder, places):

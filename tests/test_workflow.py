@@ -49,7 +49,7 @@ def project(tmp_path):
         (["--jobs", "0"], "above 0"),
         (["--jobs", "two"], "two"),
         (["--train", "asynch"], "async"),
-        (["--train", "async", "--plan"], "--train goes with --profile and --force alone"),
+        (["--train", "async", "--plan"], "--train goes with no other options than --profile, --force: leave --plan out"),
         (["--train", "async", "--only", "i0t"], "not with --only"),
     ],
 )

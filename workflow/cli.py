@@ -14,7 +14,7 @@ from importlib.util import find_spec
 
 from lib import paths, suggestions
 
-QUICK = "not benchmark and not browser and not gpu and not rehearsal"
+QUICK = "not benchmark and not browser and not gpu and not rehearsal and not slurm"
 TESTS = {
     "all": QUICK,
     "unit": f"{QUICK} and not notebooks",
@@ -22,12 +22,15 @@ TESTS = {
     "browser": "browser",
     "gpu": "gpu",
     "rehearsal": "rehearsal",
+    "slurm": "slurm",
 }
 TRAINABLE = ("async",)  # what --train makes
-# Options -> what goes with them. --jobs has a value without being given.
+CLUSTERS, JOBS = ("slurm",), 20  # jobs at a time on a cluster, where the user names no number
+# Options -> what goes with them, besides --jobs.
 GOES_WITH = {
     "train": ("profile", "force"),
-    "model": ("as", "profile", "only", "force", "plan"),
+    "model": ("as", "profile", "only", "force", "plan", "cluster"),
+    "cluster": ("as", "profile", "only", "force", "model"),
 }
 PROFILE = "mini"
 FORMATS = ("alignclip", "transformers", "pickle")  # kinds of models that --convert reads
@@ -130,8 +133,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--list", action="store_true", help="list every item")
     add("--plan", action="store_true",
         help="run nothing: say what is here, and what a run downloads and takes")  # fmt: skip
-    add("--jobs", type=int, default=cores(), metavar="N",
-        help="notebooks to run at a time (default: number of cores, here %(default)s)")  # fmt: skip
+    add("--jobs", type=int, metavar="N",
+        help=f"notebooks to run at a time (default: number of cores, here {cores()}; on a cluster "
+        f"{JOBS})")  # fmt: skip
+    add("--cluster", metavar="NAME",
+        help="run the steps as jobs of a cluster: slurm (from a host that submits to it)"
+    )  # fmt: skip
     add("--force", action="store_true", help="run the items even if they are done")
     add("--test", nargs="?", const="all", metavar="WHAT",
         help="run tests instead: all (default), " + ", ".join([*TESTS][1:]))  # fmt: skip
@@ -168,7 +175,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         raise Usage(suggestions.unknown("model to train", options.train, TRAINABLE))
     if options.convert and options.convert[0] not in FORMATS:
         raise Usage(suggestions.unknown("kind of model to convert", options.convert[0], FORMATS))
+    if options.cluster and options.cluster not in CLUSTERS:
+        raise Usage(suggestions.unknown("kind of cluster", options.cluster, CLUSTERS))
     check_together(options)
+    if options.jobs is None:
+        options.jobs = JOBS if options.cluster else cores()
     if options.jobs < 1:
         raise Usage(f"--jobs needs a number above 0, not {options.jobs}.")
     return options
@@ -183,8 +194,9 @@ def check_together(options: argparse.Namespace) -> None:
     given = {"as" if key == "name" else key for key in given} - {"check", "jobs"}
     for option, others in GOES_WITH.items():
         if option in given and (more := sorted(given - {option, *others})):
-            with_it = " and ".join(f"--{other}" for other in others)
-            raise Usage(f"--{option} goes with {with_it} alone, not with --{more[0]}.")
+            with_it = ", ".join(f"--{other}" for other in others)
+            raise Usage(f"--{option} goes with no other options than {with_it}: leave "
+                f"--{more[0].replace('_', '-')} out.")  # fmt: skip
     if options.sha256 and not options.convert:
         raise Usage("--sha256 goes with --convert KIND PATH.")
     if options.owner and not options.embeddings:
@@ -247,7 +259,7 @@ def run_tests(what: str) -> int:
         raise ValueError("pytest is not installed in this environment: pip install -e '.[dev]'")
     command = [sys.executable, "-m", "pytest", "-m", TESTS[what]]
     surroundings = dict(os.environ)
-    if what == "rehearsal":
+    if what in ("rehearsal", "slurm"):
         command += ["-s"]  # its notebooks run beside each other, and it tells how far it is
     elif what == "gpu":
         command += ["-rs"]  # one at a time, on all of the GPU; why they are skipped without one

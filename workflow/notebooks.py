@@ -87,7 +87,7 @@ def run_notebook(notebook: Path, copy: Path, parameters: dict) -> None:
 
     _check_parameters(notebook, parameters)
     copy.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = copy.with_name(f".{os.getpid()}.{copy.name}")  # a run before may still write
+    unfinished = files.beside(copy)  # a run before may still write
     try:
         with _kernel_environment() as scratch:
             for attempt in (1, 2):

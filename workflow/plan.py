@@ -19,8 +19,10 @@ import re
 import shutil
 import textwrap
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -29,6 +31,7 @@ from huggingface_hub import constants, get_session
 
 from lib import paths, profiles
 from lib.data import judgements, pairs, sources
+from lib.data.labelled import load_labelled
 from lib.encoders import download, registry
 from workflow import catalogue, freshness, notebooks
 from workflow import speed as speeds
@@ -42,13 +45,17 @@ BATCH_OF_TASKS = 200  # `tasks.native_and_oti`
 
 @dataclass(frozen=True)
 class Need:
-    """A model or data set: bytes to download (None: unknown), and how often the disk holds them."""
+    """A model or data set: bytes to download (None: unknown), and how often the disk holds them.
+
+    `load` downloads a data set, and gives its rows; of a model, the name suffices.
+    """
 
     name: str
     here: bool = True
     size: int | None = 0
     copies: int = 1
     how: str = ""
+    load: Callable | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -94,22 +101,24 @@ def data(name: str, split: str, n: int | None = None) -> Need:
     if name in judgements.JUDGED:
         own = sources.own_folder()
         here = own and (own / "flickr8k" / judgements.JUDGED[name][0]).is_file()
-        return Need(name, bool(here), None, how=" (by hand: see lib/data/judgements.py)")
+        load = partial(judgements.load_judgements, name)
+        how = " (by hand: see lib/data/judgements.py)"
+        return Need(name, bool(here), None, how=how, load=load)
     if name.startswith("world"):
         return Need(f"{name} {split}")
     if name in sources.PAIRS:
-        source = sources.PAIRS[name][split]
+        source, load = sources.PAIRS[name][split], partial(pairs.load_pairs, name, split, n)
         if isinstance(source, sources.Shards):
             files = source.files(n)
             here = bool(source.commit) and _there("dataset", source.commit, files)
-            return Need(f"{name} {split}", here, source.size * len(files), 2)
+            return Need(f"{name} {split}", here, source.size * len(files), 2, load=load)
         wanted = [source.table, source.archive]
     else:
-        source = sources.LABELLED[name]
+        source, load = sources.LABELLED[name], partial(load_labelled, name, split)
         part = source.splits[split]
         wanted = [f"{part}/*.tar", "classnames.txt"] if source.tar else [f"{part}-*.parquet"]
     here = _there("dataset", source.revision, wanted)
-    return Need(f"{name} {split}", here, getattr(source, "size", None), 2)
+    return Need(f"{name} {split}", here, getattr(source, "size", None), 2, load=load)
 
 
 def _there(kind: str, revision: str, wanted: list[str]) -> bool:
