@@ -3,6 +3,7 @@
 `./run_all.sh --model` writes one more for a model of the user's own, into the cache.
 """
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -90,6 +91,20 @@ class Profile(BaseModel):
             return ""
         said = ", ".join(f"{role} on {what}" for role, what in data.items())
         return f"The models were trained on different data ({said})."
+
+
+def check_name(name: str) -> None:
+    """Refuse a name for the user's own that is no folder's, or a shipped profile's.
+
+    Raises: ValueError.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", name):
+        raise ValueError(
+            f"--as {name!r} is no name of a folder: use up to 40 letters, digits, - and _."
+        )
+    if (paths.PROFILES / f"{name}.yaml").exists():
+        raise ValueError(f"--as {name} is the name of a profile that is here already: choose "
+            "another one.")  # fmt: skip
 
 
 @cache

@@ -159,14 +159,12 @@ def test_a_model_that_is_none(places, source, said):
 @pytest.mark.parametrize(
     "name, said",
     [
-        ("clip", "name of a profile or model"),
-        ("mini-clip", "name of a profile or model"),
+        ("clip", "name of a profile"),
+        ("mini-clip", "name of a model"),
         ("../x", "no name of a folder"),
-        ("card", "holds a gap card"),
     ],
 )
 def test_a_name_that_something_else_has(folder, places, name, said):
-    files.write_text(paths.FIGURES / "card" / "gap_card.json", "{}")
     with pytest.raises(ValueError, match=said):
         prepare(f"local-dir:{folder}", name)
 
@@ -237,15 +235,16 @@ def test_other_weights_are_another_model(folder, places):
     mine = shutil.copytree(folder, places / "model")
     prepare(f"local-dir:{mine}")
     before = freshness.digest(profiles.load("mine"), ITEM)
-    made = paths.FIGURES / "mine" / f"{ITEM}.png"
+    made, card = paths.FIGURES / "mine" / f"{ITEM}.png", paths.FIGURES / "mine" / "gap_card.html"
     files.write_text(made, "a figure")
+    files.write_text(card, "of embeddings")
     prepare(f"local-dir:{mine}")
     assert freshness.digest(profiles.load("mine"), ITEM) == before
     assert made.exists()
     weighted(lambda tensors: tensors["visual.proj"].mul_(2))(mine)
     prepare(f"local-dir:{mine}")
     assert freshness.digest(profiles.load("mine"), ITEM) != before
-    assert not made.exists()
+    assert card.exists() and not made.exists()
 
 
 def test_another_model_does_not_take_the_figures_of_the_first(folder, places):

@@ -4,17 +4,15 @@ It gets a profile (`profiles.own`): the data and sizes of the profile that it st
 as the main model, its random twin, and the main model of that profile as a reference beside it.
 """
 
-import re
-import shutil
 from collections import Counter
 
 import yaml
 
-from lib import files, paths, profiles
+from lib import files, profiles
 from lib.encoders import own, registry
 from lib.encoders.download import NotAvailable
 from lib.encoders.towers import Model
-from workflow import catalogue, plan, speed
+from workflow import catalogue, notebooks, plan, speed
 
 REST = 45  # seconds of a notebook beside encoding and inversion: the median of the default profile
 FROM = ("evidence", "pairs", "query_caption", "pairs_2", "targets", "labelled", "shifted",
@@ -36,7 +34,10 @@ def prepare(source: str, name: str, base: str, items: list[str], jobs: int) -> l
     Raises: ValueError in one sentence for a name that something else has, a model that cannot be
         had or is of no use, or items that all need more than one model.
     """
-    check_name(name)
+    profiles.check_name(name)
+    if name in registry.REGISTRY:
+        raise ValueError(f"--as {name} is the name of a model that is here already: choose another "
+            "one.")  # fmt: skip
     try:
         model = own.checked(source)
     except NotAvailable as error:
@@ -52,19 +53,6 @@ def prepare(source: str, name: str, base: str, items: list[str], jobs: int) -> l
     if left := len(items) - len(chosen):
         print(f"{left} other notebooks compare further trained models and are left out.")
     return chosen
-
-
-def check_name(name: str) -> None:
-    """Refuse a name that is no folder's, or that belongs to something else. Raises: ValueError."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", name):
-        raise ValueError(
-            f"--as {name!r} is no name of a folder: use up to 40 letters, digits, - and _."
-        )
-    if (paths.PROFILES / f"{name}.yaml").exists() or name in registry.REGISTRY:
-        raise ValueError(f"--as {name} is the name of a profile or model that is here already: "
-            "choose another one.")  # fmt: skip
-    if (paths.FIGURES / name / "gap_card.json").exists():
-        raise ValueError(f"figures/{name} holds a gap card: choose another name by --as.")
 
 
 def suffices(which: profiles.Profile, item: str) -> bool:
@@ -96,15 +84,18 @@ def _write(model: Model, source: str, name: str, base: profiles.Profile) -> prof
 
 def _drop_earlier(name: str, content: dict) -> None:
     """Remove the figures of other weights of this model. Raises: ValueError if of another model."""
-    folder, file = paths.FIGURES / name, profiles.own(name)
+    file = profiles.own(name)
     before = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    if not folder.is_dir() or before == content:
+    every = [figure for item in catalogue.load() for figure in notebooks.figures(name, item)]
+    made = [figure for figure in every if figure.exists()]
+    if not made or before == content:
         return
     if before.get("source") != content["source"] or before.get("pairs") != content["pairs"]:
         raise ValueError(f"figures/{name} holds those of {before.get('source', 'something else')}: "
             "choose another name by --as, or delete that folder.")  # fmt: skip
     print(f"{content['source']} has changed: its earlier figures are removed.")
-    shutil.rmtree(folder)
+    for figure in made:
+        figure.unlink()
 
 
 def _how_long(which: profiles.Profile, items: list[str], jobs: int) -> str:
