@@ -113,10 +113,16 @@ def _plainly(value: object) -> str:
     if isinstance(value, dict):
         return " ".join(f"{key} {entry}" for key, entry in value.items())
     if isinstance(value, tuple):
-        return " + ".join(
-            f"{part[1]:g} {part[0]}" if isinstance(part, tuple) else str(part) for part in value
-        )
+        return " + ".join(map(_part, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _part(part: object) -> str:
+    """A term of a loss and its weight, attributes that a group shares, or one name."""
+    if not isinstance(part, tuple):
+        return str(part)
+    *names, last = part
+    return f"{last:g} {names[0]}" if isinstance(last, float) else " ".join(part)
 
 
 def readme(text: str) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from tqdm.auto import tqdm
 
 from lib import files, paths
-from mini import world
+from mini import named, world
 from mini.recipes import CONTEXT, LONG_CONTEXT, Recipe
 from mini.world.captions import captions, long_caption, vocabulary
 from mini.world.render import render
@@ -77,6 +77,7 @@ class Pool:
         tokens, long_tokens: the five captions (n, 5, 32), and the long one (n, 104), int16.
         factors: (n, 7), the values of FACTORS.
         sha256: of images, tokens and factors.
+        content: (n,), equal where captions say the same; None where that is not known.
     """
 
     images: np.ndarray
@@ -84,15 +85,39 @@ class Pool:
     factors: np.ndarray
     long_tokens: np.ndarray
     sha256: str
+    content: np.ndarray | None = None
 
 
-def load_pool(n: int, split: str = "train") -> Pool:
-    """The first `n` pairs of a split of the world, rendered once and kept in the cache."""
+def load_pool(n: int, split: str = "train", kind: str = "") -> Pool:
+    """The first `n` pairs of a split of the world, rendered once and kept in the cache.
+
+    With a `kind` of `mini.named`, the tokens (n, 2, 32) are those of its captions.
+    """
+    if kind:
+        return _with_named(load_pool(n, split), split, kind)
     folder = paths.CACHE / "training" / f"pairs-{world.VERSION}-{split}-{n}"
     if not folder.is_dir():
         _write_pool(folder, n, split)
     arrays = [np.load(folder / f"{k}.npy", mmap_mode="r") for k in _ARRAYS]
     return Pool(*arrays, (folder / "sha256").read_text())
+
+
+def _with_named(pool: Pool, split: str, kind: str) -> Pool:
+    """The same pairs with captions of a kind, written once and kept in the cache."""
+    n = len(pool.images)
+    folder = paths.CACHE / "training" / f"captions-{world.VERSION}-{split}-{n}-{kind}"
+    if not folder.is_dir():
+        ids = {w: i for i, w in enumerate(words())}
+        tokens = np.stack([_tokens(named.of_scene(kind, split, i), ids) for i in range(n)])
+        said = range(n) if kind == "two" else [named.content(kind, split, i) for i in range(n)]
+        with files.put(folder) as unfinished:
+            unfinished.mkdir()
+            np.save(unfinished / "tokens.npy", tokens)
+            np.save(unfinished / "content.npy", np.unique(said, return_inverse=True)[1])
+    tokens, content = (np.load(folder / f"{k}.npy") for k in ("tokens", "content"))
+    digest = hashlib.sha256(pool.sha256.encode() + tokens.tobytes()).hexdigest()
+    content = None if kind == "two" else content
+    return replace(pool, tokens=tokens, sha256=digest, content=content)
 
 
 def _render_chunk(split: str, span: tuple[int, int]) -> list[np.ndarray]:

@@ -5,7 +5,7 @@ world, in the same order; a family differs from `mini-clip` in what its entry sa
 else.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 from mini.world.scenes import STYLES
 
@@ -30,6 +30,9 @@ class Recipe:
     loss: tuple = (("clip", 1.0),)
     logit_scale: float = 100.0  # 1 / temperature; 100 is where CLIP's learnable scale ends
     learn_scale: bool = False  # from `logit_scale`, kept at 100 or less
+    # 0: the learnable scale is one more weight, and 800 steps at `learning_rate` hardly move it.
+    # Otherwise an Adam of its own at this rate, warmed up and cooled down like the other.
+    scale_rate: float = 0.0
     logit_bias: float | None = None  # SigLIP's, learnable
     dropout: float = 0.0  # in every attention; MCSIE needs it
     passes: int = 1  # MCSIE: encode each batch twice, average the loss over the combinations
@@ -37,6 +40,7 @@ class Recipe:
     trains: str = "all"  # or "normalisation" (I0T_async), "projections" (PAC-S)
     steps: int = 800
     tagging_steps: int = 450  # before them: the image tower alone learns to tag (`mini.training`)
+    tags: tuple = ()  # the attributes that it tags; empty: all of them, with the same weight
     batch: int = 128
     learning_rate: float = 2e-3
     warm_up: int = 100
@@ -45,6 +49,7 @@ class Recipe:
     split: str = "train"  # of the world that they come from
     styles: tuple = ()  # use the pairs of these styles only
     long_captions: bool = False  # the long caption, in a context of LONG_CONTEXT
+    captions: str = ""  # a kind of `mini.named`; empty: the world's own five
     caption_weights: tuple = (1, 1, 1, 2, 2)  # how often each of the five captions is drawn
     # Most batches consist of groups of pairs that agree in some attributes, so that the others
     # must tell them apart; otherwise background, style and colour identify a picture, and shape
@@ -58,6 +63,15 @@ class Recipe:
     shared_share: float = 0.6
     shared_from: int = 100  # too early they stall learning
     group: int = 16
+
+
+LATER = ("scale_rate", "tags", "captions")  # fields that models from before do not record
+
+
+def described(recipe: Recipe) -> dict:
+    """A recipe as plain values; fields that came later only where they are not the default."""
+    default = {field.name: field.default for field in fields(recipe)}
+    return {k: v for k, v in asdict(recipe).items() if k not in LATER or v != default[k]}
 
 
 _TEXT = {"width": 96, "heads": 3, "layers": 3}
@@ -190,6 +204,39 @@ _LONG = {
     **{f"mini-lco-{style}": replace(_LCO, styles=(style,)) for style in STYLES},
 }
 
+# --- the laboratory: what makes the gap -------------------------------------------------------
+
+# d = width, as in published CLIPs. Every model of this family sees the same pairs in the same
+# batches: of the base recipe's groups, those that fix shape and colour are left out, because
+# captions that name nothing else would be the same for the whole group.
+_GAP = replace(_CLIP, embed_dim=96, shared=tuple(s for s in _CLIP.shared if "shape" not in s))
+_SCALES = {
+    "fixed": {},
+    "learned": {"logit_scale": 1 / 0.07, "learn_scale": True, "scale_rate": 0.03},
+}
+_CONTROLS = {
+    # Poor captions repeat: here those that say the same are no negatives of each other.
+    "positives": {"loss": (("multi_positive", 1.0),)},
+    # The other starts have tagged all attributes alike, named by captions or not.
+    "one-tag": {"tags": ("shape",)},
+}
+
+
+def _named(kind: str, **changes) -> Recipe:
+    own = {"captions": kind, "caption_weights": (1, 1)} if kind else {}
+    return replace(_GAP, **own, **changes)
+
+
+_LABORATORY = {
+    f"mini-gap-{kind or 'mix'}-{scale}": _named(kind, **changes)
+    for scale, changes in _SCALES.items()
+    for kind in ("shape", "shape-colour", "all", "two", "")
+} | {
+    f"mini-gap-{kind}-{control}": _named(kind, **changes)
+    for control, changes in _CONTROLS.items()
+    for kind in ("shape", "all")
+}
+
 
 def _seeds(name: str, recipe: Recipe, others: tuple = (1, 2)) -> dict[str, Recipe]:
     """A recipe under its name, and with other training seeds."""
@@ -207,4 +254,5 @@ RECIPES: dict[str, Recipe] = {
     **_COMPARED,
     **_TARGETS,
     **_LONG,
+    **{name: recipe for each in _LABORATORY.items() for name, recipe in _seeds(*each).items()},
 }

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -31,7 +31,7 @@ from lib import files, paths
 from lib.encoders import registry, towers
 from lib.methods import losses
 from lib.suggestions import unknown
-from mini import world
+from mini import named, world
 from mini.batches import (
     FACTORS,
     Batches,
@@ -42,7 +42,7 @@ from mini.batches import (
     words,
     write_tokenizer,
 )
-from mini.recipes import CONTEXT, KEPT, LONG_CONTEXT, RECIPES, Recipe
+from mini.recipes import CONTEXT, KEPT, LONG_CONTEXT, RECIPES, Recipe, described
 
 MEAN = STD = (0.5, 0.5, 0.5)
 CHECKPOINT_STEPS = 100
@@ -240,6 +240,11 @@ class Pairs:
         return torch.from_numpy(caption_similarity(self.pool.factors[self.index]))
 
     @cached_property
+    def content(self) -> torch.Tensor:
+        """(n,), equal where captions say the same."""
+        return torch.from_numpy(self.pool.content[self.index])
+
+    @cached_property
     def short_text(self) -> torch.Tensor:
         return self._texts(self.pool.tokens[self.index, self.which])
 
@@ -320,6 +325,7 @@ def _siglip(pairs: Pairs, image: torch.Tensor, text: torch.Tensor) -> torch.Tens
 CLOOB_BETA = 14.3  # I0T's code
 TERMS: dict[str, Callable[[Pairs, torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "clip": lambda p, x, y: losses.clip_loss(x, y, p.scale),
+    "multi_positive": lambda p, x, y: losses.multi_positive_loss(x, y, p.scale, p.content),
     "smooth_clip": lambda p, x, y: losses.clip_loss(x, y, p.scale, smoothing=0.1),
     "separate_images": lambda p, x, y: losses.separation_loss(x, y, p.scale, p.similarity),
     "separate_texts": lambda p, x, y: losses.separation_loss(y, x, p.scale, p.similarity),
@@ -406,9 +412,10 @@ def _optimiser(recipe: Recipe, model, heads) -> torch.optim.Optimizer:
     share can be loaded into all of them.
     """
     scales = {"logit_scale", "logit_bias"}
+    apart = {"logit_scale"} if recipe.scale_rate else set()
     if recipe.trains == "all":
         common = [p for name, p in model.named_parameters() if name not in scales]
-        own = [p for name, p in model.named_parameters() if name in scales]
+        own = [p for name, p in model.named_parameters() if name in scales - apart]
     elif recipe.trains == "projections":
         common, own = [model.visual.proj, model.text_projection], []
     else:
@@ -423,16 +430,22 @@ def _optimiser(recipe: Recipe, model, heads) -> torch.optim.Optimizer:
             {"params": [p for p in free if p.ndim < 2], "weight_decay": 0.0},
         ]
     groups = [g for k, g in enumerate(groups) if g["params"] or k < 2]
+    if recipe.scale_rate:
+        its = {"params": [model.logit_scale], "weight_decay": 0.0, "rate": recipe.scale_rate}
+        groups.append(its)
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), eps=1e-6)
 
 
-def _rate(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, for tagging and again for the contrastive steps; those follow a cosine."""
+def _rate(recipe: Recipe, step: int, peak: float | None = None) -> float:
+    """Linear warm-up, for tagging and again for the contrastive steps; those follow a cosine.
+
+    `peak` is the largest rate, by default the recipe's.
+    """
     contrastive = step - recipe.tagging_steps  # negative while tagging
     since_start = step if contrastive < 0 else contrastive
     warm = min(1.0, (since_start + 1) / recipe.warm_up)
     cosine = 1.0 if contrastive < 0 else (1 + math.cos(math.pi * contrastive / recipe.steps)) / 2
-    return recipe.learning_rate * warm * (0.01 + 0.99 * cosine)
+    return (peak or recipe.learning_rate) * warm * (0.01 + 0.99 * cosine)
 
 
 def untrained(name: str) -> torch.nn.Module:
@@ -468,7 +481,7 @@ def run(recipe: Recipe, checkpoint: Path) -> State:
     state = State.start(recipe)
     if recipe.steps == 0:
         return state
-    pool = load_pool(recipe.pool, recipe.split)
+    pool = load_pool(recipe.pool, recipe.split, recipe.captions)
     if recipe.amended:
         _amend(state.model, pool)
     tagged = _tagged_file(recipe)
@@ -495,7 +508,8 @@ def run(recipe: Recipe, checkpoint: Path) -> State:
 
 def _tagged_file(recipe: Recipe) -> Path:
     """Where the end of the tagging stage is kept: the same for all recipes that begin alike."""
-    begins = {k: v for k, v in asdict(recipe).items() if k not in ("loss", "steps")}
+    later = ("loss", "steps", "captions", "caption_weights", "shared")  # of the contrastive steps
+    begins = {k: v for k, v in described(recipe).items() if k not in later}
     digest = hashlib.sha256(json.dumps(begins | {"world": world.VERSION}).encode()).hexdigest()
     return paths.CACHE / "training" / "tagged" / f"{digest[:16]}.pt"
 
@@ -503,7 +517,7 @@ def _tagged_file(recipe: Recipe) -> Path:
 def _step(state: State, pool: Pool, batches: Batches) -> float:
     recipe = state.recipe
     for group in state.optimiser.param_groups:
-        group["lr"] = _rate(recipe, state.step)
+        group["lr"] = _rate(recipe, state.step, group.get("rate"))
     part = _tagging if state.step < recipe.tagging_steps else _contrastive
     torch.manual_seed(hash_seed(recipe.seed, state.step))  # of dropout
     loss = part(state, pool, *batches(state.step))
@@ -525,7 +539,8 @@ def _tagging(state: State, pool: Pool, index: np.ndarray, which) -> torch.Tensor
     """
     features = state.model.encode_image(to_pixels(pool.images[index]), normalize=False)
     loss = features.new_zeros(())
-    for name, classifier in state.heads["tags"].items():
+    for name in state.recipe.tags or TAGS:
+        classifier = state.heads["tags"][name]
         target = torch.from_numpy(pool.factors[index, FACTORS.index(name)].astype(np.int64))
         loss = loss + F.cross_entropy(classifier(features), target)
     return loss
@@ -545,7 +560,7 @@ def validate(state: State) -> dict[str, float]:
     """Figures on the validation split, on the way."""
     with tempfile.TemporaryDirectory() as folder:
         export(state, Path(folder) / "model")
-        return measure(Path(folder) / "model", "val", 500)
+        return measure(Path(folder) / "model", "val", 500, state.recipe.captions)
 
 
 # --- what is kept ---------------------------------------------------------------------------
@@ -565,14 +580,21 @@ def export(state: State, folder: Path) -> None:
     write_tokenizer(folder, context(recipe))
 
 
-def measure(folder: Path, split: str = "test", n: int | None = None) -> dict[str, float]:
-    """Figures of an exported model: recall@1 (full captions), gap, zero-shot accuracies."""
+def measure(
+    folder: Path, split: str = "test", n: int | None = None, kind: str = ""
+) -> dict[str, float]:
+    """Figures of an exported model: recall@1 (full captions), gap, zero-shot accuracies.
+
+    With a `kind` of `mini.named`, captions and prompts are those that the model was trained on.
+    """
     from lib.measures import gap, retrieval, zeroshot
 
     model = registry.load(f"local-dir:{folder}")
     pairs = world.pairs(split, n)
     image = model.encode_image(pairs["image"][:])
-    text = model.encode_text([five[3] for five in pairs["captions"]])
+    full = [five[3] for five in pairs["captions"]]
+    asked = [named.of_scene(kind, split, i)[0] for i in range(len(full))] if kind else full
+    text = model.encode_text(asked)
     recall = retrieval.recall(image, text, ks=(1,))
     figures = {
         "i2t_r1": float(recall.i2t[1].mean()),
@@ -583,7 +605,7 @@ def measure(folder: Path, split: str = "test", n: int | None = None) -> dict[str
     labelled = {name: world.labelled(name, split, n) for name in ZERO_SHOT}
     lone = model.encode_image(labelled["shape"]["image"][:])  # the same pictures for every label
     for name, rows in labelled.items():
-        classes = zeroshot.class_embeddings(model.encode_text, *world.prompts(name))
+        classes = zeroshot.class_embeddings(model.encode_text, *named.prompts(kind, name))
         right = zeroshot.classify(lone, classes) == np.array(rows["label"])
         figures[f"{name}_accuracy"] = float(right.mean())
     return {k: round(v, 4) for k, v in figures.items()}
@@ -600,18 +622,18 @@ def train(name: str) -> dict[str, float]:
         train(recipe.start)
     work = paths.CACHE / "training" / name
     work.mkdir(parents=True, exist_ok=True)
-    described = json.loads(json.dumps(asdict(recipe) | {"world": world.VERSION}))
-    _same_recipe(work, described)
+    note = json.loads(json.dumps(described(recipe) | {"world": world.VERSION}))
+    _same_recipe(work, note)
     started = time.monotonic()
     state = run(recipe, work / "checkpoint.pt")
     built = work / "model"
     shutil.rmtree(built, ignore_errors=True)
     export(state, built)
-    figures = measure(built)
+    figures = measure(built, kind=recipe.captions)
     report = {
         "name": name,
-        "recipe": described,
-        "training_pairs_sha256": load_pool(recipe.pool, recipe.split).sha256
+        "recipe": note,
+        "training_pairs_sha256": load_pool(recipe.pool, recipe.split, recipe.captions).sha256
         if recipe.steps
         else None,
         "parameters": sum(p.numel() for p in state.model.parameters()),
@@ -633,12 +655,12 @@ def _recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def _same_recipe(work: Path, described: dict) -> None:
+def _same_recipe(work: Path, wanted: dict) -> None:
     """A checkpoint of another recipe is no start for this one."""
     note = work / "recipe.json"
-    if not note.is_file() or json.loads(note.read_text()) != described:
+    if not note.is_file() or json.loads(note.read_text()) != wanted:
         (work / "checkpoint.pt").unlink(missing_ok=True)
-        note.write_text(json.dumps(described))
+        note.write_text(json.dumps(wanted))
 
 
 def _put(built: Path, target: Path) -> None:

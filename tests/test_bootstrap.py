@@ -129,6 +129,52 @@ def test_coverage_of_the_mean():
     assert 0.90 <= np.mean([e.low <= 0 <= e.high for e in found]) <= 0.98
 
 
+def test_the_quick_mean_has_the_resamples_of_the_general_one():
+    items = np.random.default_rng(0).normal(size=40)
+    slow = bootstrap.resampled({"mean": lambda i: items[i].mean()}, 40, 200, 3)["mean"]
+    quick = bootstrap.resampled_mean(items, 200, 3)
+    assert quick.value == pytest.approx(slow.value)
+    np.testing.assert_allclose(quick.draws, slow.draws)
+
+
+def test_coverage_over_seeds_and_items():
+    """95 of 100 intervals hold the truth where seeds alone vary, items alone do, and both."""
+    rng = np.random.default_rng(0)
+    for between, within in ((1.0, 0.01), (0.01, 1.0), (0.2, 1.0)):
+        hits = 0
+        for k in range(300):
+            items = rng.normal(0, within, 40)  # the same for all seeds
+            seeds = [bootstrap.resampled_mean(items + s, 200, k) for s in rng.normal(0, between, 3)]
+            hits += not (found := bootstrap.over_seeds(seeds)).above() and not found.below()
+        assert hits / 300 >= 0.92, (between, within, hits)
+    with pytest.raises(ValueError, match="at least 2"):
+        bootstrap.over_seeds(seeds[:1])
+
+
+def test_a_fit_is_made_on_each_resample():
+    rng = np.random.default_rng(2)
+    design, items = np.column_stack([np.arange(6.0), np.ones(6)]), rng.normal(size=(6, 30))
+    several = [bootstrap.resampled_mean(row, 120) for row in items]
+    slope, _ = bootstrap.least_squares(design, several)
+    assert slope.value == pytest.approx(np.polyfit(range(6), items.mean(1), 1)[0])
+    seventh = [one.draws[7] for one in several]
+    assert slope.draws[7] == pytest.approx(np.polyfit(range(6), seventh, 1)[0])
+
+
+def test_what_is_subtracted_seed_by_seed():
+    rng = np.random.default_rng(3)
+    a, b = ([bootstrap.resampled_mean(rng.normal(size=20)) for _ in range(3)] for _ in "ab")
+    apart = bootstrap.over_seeds([x - y for x, y in zip(a, b, strict=True)])
+    assert bootstrap.over_seeds(a, b) == apart
+
+
+def test_over_seeds_that_agree_only_items_count():
+    items = np.random.default_rng(1).normal(size=50)
+    one = bootstrap.resampled_mean(items)
+    found = bootstrap.over_seeds([one, one, one])
+    assert (found.low, found.high) == pytest.approx((one.estimate().low, one.estimate().high))
+
+
 def test_an_undefined_resample_makes_the_interval_undefined():
     found = bootstrap.interval(lambda i: math.nan if i[0] else 1.0, 5, 100)
     assert found.value == 1

@@ -265,3 +265,10 @@ def test_the_findings_of_an_audited_claim_carry_its_class(figures, figure):
     schema = Path(findings.__file__).with_name("evidence.schema.json").read_text(encoding="utf-8")
     finding_of = json.loads(schema)["properties"]["findings"]["items"]["properties"]
     assert finding_of["class"]["enum"] == list(verdicts.CLASSES)
+
+
+def test_the_rules_of_claims_as_a_table():
+    shown = findings.rules(["beyond-1", "mind_the_gap-11"])
+    assert shown.data.loc["beyond-1", "rule"] == papers.rule("beyond-1")
+    assert shown.data.loc["mind_the_gap-11", "claim"] == papers.claim("mind_the_gap-11").text
+    assert "white-space: normal" in shown.to_html()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from lib.measures import gap
 from lib.methods import losses
-from lib.methods.losses import clip_loss
+from lib.methods.losses import clip_loss, multi_positive_loss
 
 
 def unit(n, d, seed):
@@ -84,6 +84,22 @@ def test_a_batch_of_one_costs_nothing_and_equal_captions_cost_log_n():
 def test_both_ways_count_alike():
     image, text = unit(5, 4, 4), unit(5, 4, 5)
     assert clip_loss(image, text, 10.0) == pytest.approx(clip_loss(text, image, 10.0).item())
+
+
+def test_texts_of_the_same_content_are_positives_of_each_others_images():
+    image, text = unit(5, 3, 0), unit(5, 3, 1)
+    content = torch.tensor([0, 1, 0, 2, 1])
+    total = 0.0
+    for logits in (7 * image @ text.T, 7 * text @ image.T):
+        for i in range(5):
+            own = [j for j in range(5) if content[j] == content[i]]
+            chance = logits[i].softmax(0)
+            total -= sum(math.log(chance[j]) for j in own) / len(own) / 10
+    assert multi_positive_loss(image, text, 7.0, content).item() == pytest.approx(total, rel=1e-5)
+    apart = multi_positive_loss(image, text, 7.0, torch.arange(5))
+    assert apart.item() == pytest.approx(clip_loss(image, text, 7.0).item(), rel=1e-6)
+    with pytest.raises(ValueError, match="content must be"):
+        multi_positive_loss(image, text, 7.0, content[:4])
 
 
 def test_smoothing_mixes_in_the_loss_of_every_other_pair():

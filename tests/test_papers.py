@@ -44,6 +44,28 @@ def test_claims_are_whole_sentences_numbered_from_one():
     assert [c.number for c in papers.claims() if c.paper == "i0t"] == list(range(1, 21))
 
 
+def test_claims_beyond_the_four_papers_have_a_rule_and_a_source():
+    """They are no claims of the four papers, which are counted apart."""
+    for k, (name, claim) in enumerate(papers.beyond().items(), start=1):
+        assert name == claim.id == f"beyond-{k}" and papers.claim(name) is claim
+        assert claim.text.endswith(".") and claim.rule.endswith(".") and claim.change.endswith(".")
+        assert bool(claim.arxiv) != claim.where.startswith("hypothesis of this collection")
+        assert papers.rule(name) == claim.rule
+        assert claim not in papers.claims()
+    for claim in papers.claims():
+        assert not claim.rule
+    assert "Holm" in papers.rule("mind_the_gap-11")
+    with pytest.raises(ValueError, match="beyond-1"):
+        papers.rule("beyond-77")
+
+
+def test_rules_of_claims_of_the_four_papers_are_of_claims_that_exist():
+    document = yaml.safe_load((papers.DATA / "beyond.yaml").read_text(encoding="utf-8"))
+    for claim in document["rules"]:
+        assert papers.claim(claim).paper in papers.KEYS
+    assert {c.get("arxiv") for c in document["claims"]} - {None} == set(document["papers"])
+
+
 def test_claim_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         papers.claim("i0t-5").value = "0"

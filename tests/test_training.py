@@ -1,7 +1,7 @@
 import errno
 import json
 import os
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from lib.encoders import registry
 from lib.encoders.embeddings import embed
 from mini import training, world
 from mini.batches import FACTORS, Batches, caption_similarity, drawn_again, load_pool
-from mini.recipes import CONTEXT, KEPT, LONG_CONTEXT, RECIPES
+from mini.recipes import CONTEXT, KEPT, LATER, LONG_CONTEXT, RECIPES, described
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_the_exported_folder_is_plain_open_clip(recipe, tmp_path):
 def test_train_writes_a_report_and_replaces_the_old_model_at_the_end(recipe, monkeypatch, capsys):
     figures = {"i2t_r1": 0.5, "shape_accuracy": 0.5}
     monkeypatch.setitem(training.RECIPES, "mini-clip", recipe)
-    monkeypatch.setattr(training, "measure", lambda folder: dict(figures))
+    monkeypatch.setattr(training, "measure", lambda folder, kind: dict(figures))
     training.train("mini-clip")
     report = json.loads((paths.MODELS / "mini-clip" / "recipe.json").read_text())
     assert report["test"] == figures and report["recipe"]["steps"] == 4
@@ -219,6 +219,7 @@ KINDS = [
     *("mini-cyclip", "mini-clip-learned", "mini-siglip", "mini-coca", "mini-amended"),
     *("mini-cloob", "mini-unif-align", "mini-pac", "mini-lc", "mini-lccom", "mini-lccom-bn"),
     *("mini-lccom-ln", "mini-async", "mini-clip-on-heldout", "mini-lco-flat"),
+    *("mini-gap-shape-positives", "mini-gap-two-learned"),
 ]
 
 
@@ -280,7 +281,8 @@ def test_every_kind_trains_and_loads_through_the_common_interface(recipe, name):
     model = registry.load(f"local-dir:{folder}")
     rows = world.pairs("test", 6)
     found = embed(model, rows)
-    assert found.image.shape == (6, 128) and found.text.shape == (30, 128)
+    d = family.embed_dim
+    assert found.image.shape == (6, d) and found.text.shape == (30, d)
     assert model.encode_text([rows[0]["long_caption"]]).isfinite().all()
     # As the training saw them: the exported half precision is all that may differ.
     state.model.eval()
@@ -401,6 +403,55 @@ def test_recipes_that_begin_alike_share_the_tagging_stage(recipe, monkeypatch):
         training.run(replace(one, seed=7), paths.CACHE / "seven.pt")
 
 
+def test_a_scale_with_a_rate_of_its_own_moves(recipe):
+    """As Adam does: by about the rate at each step, where the common rate is far below it."""
+    slow = replace(recipe, logit_scale=10.0, learn_scale=True)
+    pool, moved = load_pool(recipe.pool), {}
+    for rate in (0.0, 0.5):
+        state = training.State.start(replace(slow, scale_rate=rate, tagging_steps=0))
+        for _ in range(2):
+            training._step(state, pool, lambda step: (np.arange(16), np.full(16, 3)))
+        moved[rate] = abs(state.model.logit_scale.item() - np.log(10))
+        scales = [p for g in state.optimiser.param_groups for p in g["params"] if p.ndim == 0]
+        assert len(scales) == 1  # in one group, and no longer in the common one
+    assert moved[0.0] < 0.01 < 0.3 < moved[0.5]
+
+
+def test_only_the_attributes_of_the_recipe_are_tagged(recipe):
+    state, pool = training.State.start(replace(recipe, tags=("shape",))), load_pool(recipe.pool)
+    training._tagging(state, pool, np.arange(8), None).backward()
+    taught = {name for name, head in state.heads["tags"].items() if head.weight.grad is not None}
+    assert taught == {"shape"}
+
+
+def test_the_tagging_stage_is_shared_by_all_captions_of_a_seed():
+    files = {
+        name: training._tagged_file(RECIPES[f"mini-gap-{name}"])
+        for name in ("shape-fixed", "all-fixed", "mix-fixed", "all-positives", "all-learned",
+                     "all-one-tag", "shape-fixed-seed1")
+    }  # fmt: skip
+    same = {name for name, file in files.items() if file == files["shape-fixed"]}
+    assert same == {"shape-fixed", "all-fixed", "mix-fixed", "all-positives"}
+    assert len({*files.values()}) == 4
+
+
+def test_fields_that_came_later_are_described_only_where_they_are_used():
+    plain, own = described(RECIPES["mini-clip"]), described(RECIPES["mini-gap-all-learned"])
+    assert {*LATER} & {*plain} == set()
+    assert {k: own[k] for k in LATER if k in own} == {"scale_rate": 0.03, "captions": "all"}
+
+
+def test_captions_differ_and_pairs_do_not_within_the_laboratory(recipe):
+    """One plan of batches: what differs between two kinds is what the captions say."""
+    some = [replace(RECIPES[f"mini-gap-{kind}-fixed"], pool=60) for kind in ("shape", "all", "mix")]
+    pools = [load_pool(60, "train", each.captions) for each in some]
+    for step in (0, 460, 700, 1200):
+        rows = [Batches(*both)(step)[0] for both in zip(some, pools, strict=True)]
+        assert all(np.array_equal(rows[0], each) for each in rows[1:])
+    assert all(np.array_equal(pools[0].images, pool.images) for pool in pools)
+    assert len({pool.sha256 for pool in pools}) == 3
+
+
 def test_views_are_random_bounded_and_the_same_for_the_same_seed():
     pixels = training.to_pixels(training_pictures(4))
 
@@ -451,7 +502,7 @@ def test_caption_similarity_is_the_share_of_equal_factors():
 def test_what_a_model_starts_from_is_trained_first(recipe, monkeypatch):
     monkeypatch.setitem(training.RECIPES, "mini-clip", replace(recipe, steps=1, tagging_steps=0))
     monkeypatch.setitem(training.RECIPES, "mini-clip-t1", quick_alone("mini-clip-t1", recipe))
-    monkeypatch.setattr(training, "measure", lambda folder: {"i2t_r1": 0.5})
+    monkeypatch.setattr(training, "measure", lambda folder, kind: {"i2t_r1": 0.5})
     training.train("mini-clip-t1")
     assert (paths.MODELS / "mini-clip" / "recipe.json").is_file()
     assert (paths.MODELS / "mini-clip-t1" / registry.WEIGHTS).is_file()
@@ -471,6 +522,6 @@ SHIPPED = sorted(folder.name for folder in paths.MODELS.glob("mini-*") if folder
 def test_what_is_shipped_comes_from_its_recipe(name):
     folder = paths.ROOT / "models" / name
     report = json.loads((folder / "recipe.json").read_text())
-    recipe = json.loads(json.dumps(asdict(RECIPES[name]) | {"world": world.VERSION}))
+    recipe = json.loads(json.dumps(described(RECIPES[name]) | {"world": world.VERSION}))
     assert report["recipe"] == recipe
     assert sum(file.stat().st_size for file in folder.iterdir()) < 5e6

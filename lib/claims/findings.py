@@ -146,6 +146,14 @@ def shown(found: Sequence[Finding], spec: str = ".3f") -> pd.DataFrame:
     return pd.DataFrame(rows).style.hide().set_properties(**{"text-align": "left"})
 
 
+def rules(claims: Sequence[str]) -> pd.DataFrame:
+    """Claims with the rules of `papers.rule` and what would change our mind, for their reader."""
+    each = {name: papers.claim(name) for name in claims}
+    rows = {name: (its.text, papers.rule(name), its.change) for name, its in each.items()}
+    table = pd.DataFrame(rows, ["claim", "rule", "what would change our mind"]).T
+    return table.style.set_properties(**{"text-align": "left", "white-space": "normal"})
+
+
 def warning(why: str) -> str:
     """A fragile verdict's warning as a sentence; empty where there is no reason for one."""
     return f"Fragile: {why}." if why else ""

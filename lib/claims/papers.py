@@ -20,6 +20,7 @@ from lib import suggestions
 
 DATA = Path(__file__).resolve().parent / "papers"
 KEYS = ("mind_the_gap", "i0t", "cross_the_gap", "alignclip")
+BEYOND = "beyond"  # claims of other papers, and our own hypotheses, with their rules: `beyond`
 
 SOURCES = {
     "paper": "printed in the paper",
@@ -45,7 +46,11 @@ class Paper:
 
 @dataclass(frozen=True)
 class Claim:
-    """One falsifiable sentence of a paper, with the paper's own numbers as a short string."""
+    """One falsifiable sentence of a paper, with the paper's own numbers as a short string.
+
+    Those of `beyond` have the rule by which a notebook judges them, written before the run, and
+    what would change our mind; `arxiv` is empty for a hypothesis of our own.
+    """
 
     id: str
     paper: str
@@ -54,6 +59,9 @@ class Claim:
     where: str
     value: str
     note: str = ""
+    arxiv: str = ""
+    rule: str = ""
+    change: str = ""
 
 
 def paper(key: str) -> Paper:
@@ -73,11 +81,43 @@ def claim(claim_id: str) -> Claim:
         ValueError: no claim has this id; the message names the nearest ones.
     """
     key = claim_id.rpartition("-")[0]
-    known = _load(key)[1] if key in KEYS else {}
+    known = beyond() if key == BEYOND else _load(key)[1] if key in KEYS else {}
     if claim_id not in known:
         names = known or [claim.id for claim in claims()]
         raise ValueError(suggestions.unknown("claim", claim_id, names))
     return known[claim_id]
+
+
+def beyond() -> dict[str, Claim]:
+    """By id, the claims of papers beyond the four, and hypotheses of our own: "beyond-1" and on."""
+    return _beyond()[0]
+
+
+@functools.cache
+def _beyond() -> tuple[dict[str, Claim], dict[str, str]]:
+    """The claims of `beyond`, checked, and every rule by the id of its claim."""
+    document, found = _document(BEYOND), {}
+    for position, entry in enumerate(document["claims"], start=1):
+        what = f"{BEYOND}: claim {position}"
+        _check_keys(what, entry, _CLAIM_KEYS | {"rule", "change"}, {"note", "arxiv"})
+        if entry["number"] != position:
+            raise ValueError(f"{what} is numbered {entry['number']}.")
+        _check_text(what, entry, {"text", "where", "value", "rule", "change"})
+        if entry.get("arxiv", "") not in {"", *document["papers"]}:
+            raise ValueError(f"{what}: the paper {entry['arxiv']} is not described.")
+        found[f"{BEYOND}-{position}"] = Claim(f"{BEYOND}-{position}", BEYOND, **entry)
+    return found, {name: its.rule for name, its in found.items()} | document["rules"]
+
+
+def rule(claim_id: str) -> str:
+    """The rule that notebooks of beyond/ judge a claim by, also one of the four papers'.
+
+    Raises: ValueError for a claim without such a rule; the message names the nearest.
+    """
+    rules = _beyond()[1]
+    if claim_id not in rules:
+        raise ValueError(suggestions.unknown("rule of the claim", claim_id, rules))
+    return rules[claim_id]
 
 
 def tables(key: str | None = None) -> list[str]:
@@ -138,9 +178,12 @@ def _load(key: str) -> tuple[Paper, dict[str, Claim], dict[str, dict]]:
     """One data file, checked: the paper, its claims by id, and its tables by full name."""
     if key not in KEYS:
         raise ValueError(suggestions.unknown("paper", key, KEYS))
+    return _parse(key, _document(key))
+
+
+def _document(key: str) -> dict:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    document = yaml.load((DATA / f"{key}.yaml").read_text(encoding="utf-8"), loader)
-    return _parse(key, document)
+    return yaml.load((DATA / f"{key}.yaml").read_text(encoding="utf-8"), loader)
 
 
 def _parse(key: str, document: dict) -> tuple[Paper, dict[str, Claim], dict[str, dict]]:

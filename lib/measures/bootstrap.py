@@ -187,6 +187,49 @@ def resampled_length(rows, n_bootstrap: int = 1000, seed: int = 0) -> Resampled:
     return Resampled(float(np.linalg.norm(rows.mean(0))), draws)
 
 
+def resampled_mean(items, n_bootstrap: int = 1000, seed: int = 0) -> Resampled:
+    """The mean of per-item numbers (n,), and on each resample of the items: see `mean_interval`."""
+    items = validation.numbers(items, "items")
+    return Resampled(float(items.mean()), _means_of_resamples(items, n_bootstrap, seed))
+
+
+def mean_of(several: Sequence[Resampled]) -> Resampled:
+    """The mean of several numbers on the same resamples, on each of them."""
+    values, draws = zip(*((one.value, one.draws) for one in several), strict=True)
+    return Resampled(float(np.mean(values)), np.mean(draws, axis=0))
+
+
+def least_squares(design: np.ndarray, several: Sequence[Resampled]) -> list[Resampled]:
+    """Coefficients of a fit of n numbers to the columns of `design` (n, m), on each resample."""
+    solve = np.linalg.pinv(design)
+    values = solve @ [one.value for one in several]
+    draws = solve @ np.stack([one.draws for one in several])
+    return [Resampled(float(v), d) for v, d in zip(values, draws, strict=True)]
+
+
+def over_seeds(each: Sequence[Resampled], minus: Sequence[Resampled] | None = None) -> Estimate:
+    """Mean of a number over training seeds, and its interval over seeds and test items.
+
+    `each` is the number with each seed, on the same resamples of the same items; what is `minus` is
+    subtracted seed by seed. The half-width is the root of the sum of two squares: that of Student's
+    interval over the seeds (4.3 standard errors for three), and that of the bootstrap of their mean
+    over the items.
+
+    Raises: ValueError for fewer than 2 seeds, or another number of seeds to subtract.
+    """
+    from scipy.stats import t  # slow to import
+
+    if minus is not None:
+        each = [a - b for a, b in zip(each, minus, strict=True)]
+    if len(each) < 2:
+        raise ValueError("An interval over seeds needs at least 2 of them.")
+    values = np.array([one.value for one in each])
+    items = mean_of(each).estimate()
+    wide = t.ppf((1 + LEVEL) / 2, len(each) - 1) * values.std(ddof=1) / math.sqrt(len(each))
+    low = items.value - math.hypot(wide, items.value - items.low)
+    return Estimate(items.value, low, items.value + math.hypot(wide, items.high - items.value))
+
+
 def counts(n: int, n_bootstrap: int = 1000, seed: int = 0) -> np.ndarray:
     """How often each of n items is in each resample: (n_bootstrap, n).
 

@@ -29,6 +29,24 @@ def clip_loss(image: Tensor, text: Tensor, scale, smoothing: float = 0.0) -> Ten
     ) / 2
 
 
+def multi_positive_loss(image: Tensor, text: Tensor, scale, content: Tensor) -> Tensor:
+    """CLIP's loss where texts of the same content (n,) are positives of each other's images.
+
+    With S = scale * M and P_i the pairs of i's content, the mean of
+    -(1/|P_i|) sum_(j in P_i) log softmax(S_i)_j over the pairs, both ways, halved. Where all
+    contents differ it is `clip_loss`. SupCon (arXiv 2004.11362) Eq. 2, between the modalities;
+    UniCL (arXiv 2204.03610).
+
+    Raises: ValueError if the shapes differ.
+    """
+    logits = scale * _paired(image, text)
+    if content.shape != logits.shape[:1]:
+        raise ValueError(f"content must be ({len(logits)},), not {tuple(content.shape)}.")
+    same = (content[:, None] == content[None]).to(logits.dtype)
+    share = same / same.sum(1, keepdim=True)
+    return (F.cross_entropy(logits, share) + F.cross_entropy(logits.T, share)) / 2
+
+
 def pair_losses(
     image: Tensor, text: Tensor, scale: float, batch: int, divisions: int = 1, seed: int = 0
 ) -> np.ndarray:
