@@ -130,6 +130,7 @@ def test_weights_of_another_width(folder, tmp_path):
     with pytest.raises(ValueError, match="do not fit each other") as caught:
         loaded.encode_text(TEXTS)
     assert "\n" not in str(caught.value)
+    assert "(text_projection is (32, 8) in one and (32, 16) in the other)." in str(caught.value)
 
 
 def test_tokenizer_is_missing(folder, tmp_path):

@@ -481,6 +481,9 @@ def _normalisation(name: str, folder: Path) -> torch.nn.ModuleDict:
 
 def _misfit(name: str, what: str, error: Exception) -> str:
     reason = " ".join(str(error).split())[:300]
+    size = r"torch\.Size\(\[(.*?)\]\)"
+    if found := re.search(rf"size mismatch for (\S+): .*?{size}.*?{size}", reason):
+        reason = f"{found[1]} is ({found[2]}) in one and ({found[3]}) in the other"
     return f"{name}: {what} are damaged or do not fit each other ({reason})."
 
 
