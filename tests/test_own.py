@@ -228,7 +228,8 @@ def test_only_what_one_model_suffices_for(folder, places):
 def test_how_long_it_takes_is_said_before(folder, places, capsys):
     prepare(f"local-dir:{folder}", items=[ITEM])
     # 1,000 images of 0.6 s, 5,000 texts of 0.012 s, and REST, over two jobs
-    assert "1 notebooks, about 6 minutes with --jobs 2: encoding 11" in capsys.readouterr().out
+    said = "1 notebooks to run, about 6 minutes with --jobs 2: encoding 11"
+    assert said in capsys.readouterr().out
 
 
 def test_other_weights_are_another_model(folder, places):

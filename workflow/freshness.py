@@ -220,12 +220,17 @@ def is_whole(stamp_file: Path, made: Iterable[Path]) -> bool:
     return _stamped(stamp_file).get("files") == there
 
 
+def is_done(which: profiles.Profile, item: str) -> bool:
+    """Whether an item is done from its present sources."""
+    return is_whole(stamp(which, item), notebooks.figures(which.name, item))
+
+
 def missing(which: profiles.Profile, items: Iterable[str], force: bool = False) -> list[str]:
     """The items to run: without a stamp, or with one that is not whole, which is removed."""
     to_run = []
     for item in items:
         file = stamp(which, item)
-        if force or not is_whole(file, notebooks.figures(which.name, item)):
+        if force or not is_done(which, item):
             for old in (file, notebooks.failure_file(file)):
                 old.unlink(missing_ok=True)
             to_run.append(item)

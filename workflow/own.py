@@ -12,7 +12,7 @@ from lib import files, profiles
 from lib.encoders import own, registry
 from lib.encoders.download import NotAvailable
 from lib.encoders.towers import Model
-from workflow import catalogue, notebooks, plan, speed
+from workflow import catalogue, freshness, notebooks, plan, speed
 
 REST = 45  # seconds of a notebook beside encoding and inversion: the median of the default profile
 FROM = ("evidence", "pairs", "query_caption", "pairs_2", "targets", "labelled", "shifted",
@@ -49,7 +49,8 @@ def prepare(source: str, name: str, base: str, items: list[str], jobs: int) -> l
             "--only out, and every notebook for which it does is run.")  # fmt: skip
     print(f"{name}: {source}, {model.parameters / 1e6:,.1f} million parameters, logit scale "
         f"{model.logit_scale:.1f}, on {model.device.type}.")  # fmt: skip
-    print(_how_long(which, chosen, jobs))
+    todo = [item for item in chosen if not freshness.is_done(which, item)]
+    print(_how_long(which, todo, jobs))
     if left := len(items) - len(chosen):
         print(f"{left} other notebooks compare further trained models and are left out.")
     return chosen
@@ -104,15 +105,16 @@ def _how_long(which: profiles.Profile, items: list[str], jobs: int) -> str:
     for item in items:
         work |= Counter({k: n for k, n in plan.asked(which, item).work.items() if k[1] == main})
     measured = speed.speeds({main})
-    if main not in measured:
-        return f"{len(items)} notebooks."
+    if main not in measured or not items:
+        return f"{len(items)} notebooks to run."
     encode, invert = (
         plan.time_of(Counter({k: n for k, n in work.items() if k[0] in ways}), measured) / 60
         for ways in (("image", "text"), ("oti", "ovi"))
     )
     rest = len(items) * REST / 60
+    together = (encode + invert + rest) / jobs
     return (
-        f"{len(items)} notebooks, about {(encode + invert + rest) / jobs:,.0f} minutes with --jobs "
-        f"{jobs}: encoding {encode:,.0f}, inversion {invert:,.0f}, all else {rest:,.0f} minutes of "
-        "one thread. Each result is there as soon as its notebook ends; --only runs a part."
+        f"{len(items)} notebooks to run, about {together:,.0f} minutes with --jobs {jobs}: encoding "
+        f"{encode:,.0f}, inversion {invert:,.0f}, all else {rest:,.0f} minutes of one thread. Each "
+        "result is there as soon as its notebook ends; --only runs a part."
     )
