@@ -112,9 +112,9 @@ def _how_long(which: profiles.Profile, items: list[str], jobs: int) -> str:
         for ways in (("image", "text"), ("oti", "ovi"))
     )
     rest = len(items) * REST / 60
-    together = (encode + invert + rest) / jobs
     return (
-        f"{len(items)} notebooks to run, about {together:,.0f} minutes with --jobs {jobs}: encoding "
-        f"{encode:,.0f}, inversion {invert:,.0f}, all else {rest:,.0f} minutes of one thread. Each "
-        "result is there as soon as its notebook ends; --only runs a part."
+        f"{len(items)} notebooks to run, about {(encode + invert + rest) / jobs:,.0f} minutes with "
+        f"--jobs {jobs}: encoding {encode:,.0f}, inversion {invert:,.0f}, all else {rest:,.0f} "
+        "minutes of one thread. Each result is there as soon as its notebook ends; --only runs a "
+        "part."
     )

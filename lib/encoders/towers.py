@@ -75,6 +75,11 @@ class Model:
     def tokenizer(self) -> Callable:
         return self._parts.tokenizer
 
+    @functools.cached_property
+    def dimensions(self) -> int:
+        """How many the embeddings have."""
+        return self.encode_text(["a"]).shape[1]
+
     def encode_image(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """PIL images -> embeddings (n, d): float32, CPU, L2-normalised.
 
