@@ -80,7 +80,7 @@ def write(profile_name: str) -> str:
     """Write RESULTS.md, results.json, index.html and bundles; returns the comparison."""
     folder = paths.FIGURES / profile_name
     made = findings.made(profile_name, catalogue.load())
-    found = findings.collect(made)
+    found, beyond = findings.collect(made), findings.beyond(made)
     which = profiles.load(profile_name)
     about = (
         f"Every claim of the four papers, and what became of it in profile `{profile_name}`, as "
@@ -93,9 +93,9 @@ def write(profile_name: str) -> str:
             f"Every claim of the four papers, and what became of it for {_main_model(which)}, as "
             f"far as one model can tell. Its findings are counted as {kind}, the kind of the data."
         )
-    files.write_text(folder / "RESULTS.md", results.results_md(found, [about], folder))
+    files.write_text(folder / "RESULTS.md", results.results_md(found, beyond, [about], folder))
     files.write_json(folder / "results.json", results_json(found))
-    files.write_text(folder / "index.html", index_html(found, profile_name))
+    files.write_text(folder / "index.html", index_html(pd.concat([found, beyond]), profile_name))
     evidence.write(bundles.make(profile_name, made), folder / "evidence")
     record = evidence.of_sources(made, profile_name)
     if not record:

@@ -134,7 +134,7 @@ class Source:
         # Of the default profile the record is shown: what is committed, outputs included.
         self.recorded = profile_name == profiles.FULL
         made = evidence.read() if self.recorded else findings.made(profile_name, items)
-        self.found = findings.collect(made)
+        self.found, self.beyond = findings.collect(made), findings.beyond(made)
         self.kinds = verdicts.by_kind(self.found)
         self.templates = pages.templates()
 
@@ -180,7 +180,8 @@ class Source:
         return [item for item in self.items.values() if item.paper == section]
 
     def card(self, item: catalogue.Item) -> dict:
-        return pages.card(item, self.found, self.figures, f"{item.name}.html")
+        found = pd.concat([self.found, self.beyond])
+        return pages.card(item, found, self.figures, f"{item.name}.html")
 
     def executed(self, item: catalogue.Item) -> Path:
         """The notebook with outputs of this profile: those of the default one are committed."""
