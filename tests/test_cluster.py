@@ -170,8 +170,9 @@ def record(message="", event=None, **more):
 
 
 @pytest.fixture
-def shown(tmp_path, login):
+def shown(tmp_path, login, monkeypatch):
     """A run of two notebooks that was submitted."""
+    monkeypatch.setattr(cluster.Queue, "_tick", lambda self: None)  # or it prints for ever
     queue = cluster.Queue({item: tmp_path / f"{item}.0123456789ab" for item in ("a/b", "a/c")}, 2)
     queue.emit(record("SLURM run ID: 12-ab"))
     for job, item in enumerate(("a/b", "a/c")):
