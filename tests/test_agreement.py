@@ -50,7 +50,8 @@ def test_cka_is_that_of_the_gram_matrices():
 def test_chance_is_the_mean_over_all_permutations():
     x, y = X[:6], Y[:6]
     every = [agreement.cka(x, y[list(order)]) for order in itertools.permutations(range(6))]
-    assert agreement.chance_cka(x, y) == pytest.approx(np.mean(every))
+    ranks = map(agreement.effective_rank, (x, y))
+    assert agreement.chance_cka(*ranks, 6) == pytest.approx(np.mean(every))
     nearest = [
         agreement.shared_neighbours(x, y[list(order)], 2).mean()
         for order in itertools.permutations(range(6))
@@ -87,7 +88,7 @@ def test_distance_of_distributions_by_loops():
 
 def test_by_blocks_of_a_mean_is_nearly_its_bootstrap():
     items = np.random.default_rng(2).gamma(2, size=1000)
-    found = bootstrap.by_blocks(lambda i: items[i].mean(), 1000, 4000).estimate()
+    found = bootstrap.by_blocks(lambda i: {"mean": items[i].mean()}, 1000, 4000)["mean"].estimate()
     expected = bootstrap.mean_interval(items, 4000)
     assert found.value == pytest.approx(items.mean())
     assert found.high - found.low == pytest.approx(expected.high - expected.low, rel=0.25)
@@ -99,9 +100,9 @@ def test_by_blocks_leaves_out_each_item_once_where_blocks_are_items():
 
     def statistic(i):
         asked.append(i)
-        return items[i].mean()
+        return {"mean": items[i].mean()}
 
-    draws = bootstrap.by_blocks(statistic, 20, 20_000, blocks=20).draws
+    draws = bootstrap.by_blocks(statistic, 20, 20_000, blocks=20)["mean"].draws
     left_out = [set(range(20)) - set(i.tolist()) for i in asked[1:]]
     assert sorted(left_out, key=min) == [{i} for i in range(20)]
     assert draws.std() == pytest.approx(items.std() / np.sqrt(20), rel=0.03)
@@ -113,6 +114,7 @@ def test_by_blocks_covers_a_statistic_that_is_no_mean():
     for seed in range(100):
         a = np.random.default_rng(seed).normal(size=(300, 2))
         a[:, 1] += a[:, 0]
-        found = bootstrap.by_blocks(lambda i, a=a: np.corrcoef(a[i].T)[0, 1], 300, 500).estimate()
+        found = bootstrap.by_blocks(lambda i, a=a: {"r": np.corrcoef(a[i].T)[0, 1]}, 300, 500)
+        found = found["r"].estimate()
         inside += found.low < np.sqrt(0.5) < found.high
     assert inside >= 90

@@ -42,14 +42,13 @@ def cka(x, y) -> float:
     return float(_product(x, y) / np.sqrt(_product(x, x) * _product(y, y)))
 
 
-def chance_cka(x, y) -> float:
-    """The mean of `cka` over all permutations of the rows of y, exactly.
+def chance_cka(rank_x: float, rank_y: float, n: int) -> float:
+    """The mean of `cka` over all permutations of the n rows of y, exactly, by effective ranks.
 
-    sqrt(effective rank of x times that of y) / (n - 1): the mean of the inner product of centred
-    Gram matrices K and L is tr K tr L / (n - 1).
+    sqrt(rank_x rank_y) / (n - 1): the mean of the inner product of centred Gram matrices K and L is
+    tr K tr L / (n - 1).
     """
-    x, y = validation.pairs(x, y)
-    return float(np.sqrt(effective_rank(x) * effective_rank(y)) / (len(x) - 1))
+    return float(np.sqrt(rank_x * rank_y) / (n - 1))
 
 
 def above_chance(score: float, chance: float) -> float:

@@ -194,28 +194,33 @@ def resampled_mean(items, n_bootstrap: int = 1000, seed: int = 0) -> Resampled:
 
 
 def by_blocks(
-    statistic: Callable[[np.ndarray], float],
+    statistics: Callable[[np.ndarray], Mapping[object, float]],
     n: int,
     n_bootstrap: int = 1000,
     seed: int = 0,
     blocks: int = 50,
-) -> Resampled:
-    """A smooth statistic of n items, and on resamples of random blocks of them.
+) -> dict[object, Resampled]:
+    """Smooth statistics of n items by key, and on resamples of random blocks of them.
 
-    For what repeated items would bias (neighbours, mutual information), or what is slow: it is
-    computed once without each block, never on an item twice. Its pseudo-values, (blocks - 1) times
-    (their mean - each), are resampled about the value of all items. The blocks depend on `n` and
-    `seed` alone, so that differences are paired. Source: the jackknife with groups, Efron &
-    Tibshirani, An Introduction to the Bootstrap, chapter 11.
+    `statistics(indices)` gives all of them. For what repeated items would bias (neighbours, mutual
+    information), or what is slow: it is computed once without each block, never on an item twice.
+    The pseudo-values, (blocks - 1) times (their mean - each), are resampled about the value of all
+    items. The blocks depend on `n` and `seed` alone, so that differences are paired. Source: the
+    jackknife with groups, Efron & Tibshirani, An Introduction to the Bootstrap, chapter 11.
 
     Raises: ValueError for fewer than 2 items or 100 resamples.
     """
     blocks = min(blocks, n)
     block = np.random.default_rng(seed).permutation(n) % blocks
-    value = statistic(np.arange(n))
-    without = np.array([statistic(np.flatnonzero(block != b)) for b in range(blocks)])
-    moves = (blocks - 1) * (without.mean() - without)
-    return Resampled(float(value), value + _means_of_resamples(moves, n_bootstrap, seed))
+    values = statistics(np.arange(n))
+    without = [statistics(np.flatnonzero(block != b)) for b in range(blocks)]
+    found = {}
+    for key, value in values.items():
+        each = np.array([one[key] for one in without])
+        moves = (blocks - 1) * (each.mean() - each)
+        draws = value + _means_of_resamples(moves, n_bootstrap, seed)
+        found[key] = Resampled(float(value), draws)
+    return found
 
 
 def mean_of(several: Sequence[Resampled]) -> Resampled:

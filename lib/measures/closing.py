@@ -6,7 +6,6 @@ half of the items than they move, and a query searches in its own half.
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 
 import numpy as np
 from scipy.stats import skew
@@ -20,11 +19,11 @@ from lib.measures.bootstrap import Estimate
 NOISE, DRAWS = 0.2, 5  # length of the noise, relative to an embedding, and how often it is drawn
 STARTS = 5  # of k-means
 LEVELS = 255  # steps of 8 bits
-METHODS = ("shift", "I0T_post")
 OF_RAW = "residual", "chance"  # measures of embeddings as they are
 LESS = (  # of these, less is better
-    "search: flips by noise", "classes: flips by noise", "search: flips by 8 bits",
-        "classes: flips by 8 bits", "hubs: skewness")  # fmt: skip
+    *("search: flips by noise", "classes: flips by noise", "search: flips by 8 bits"),
+    *("classes: flips by 8 bits", "hubs: skewness"),
+)
 
 
 def halves(n: int, seed: int = 0) -> np.ndarray:
@@ -59,9 +58,7 @@ def measured(method: str, x, c, row, n_bootstrap: int = 1000, seed: int = 0) -> 
     each = _searched(method, clean, row, half, of_pairs, seed)
     found = {what: bootstrap.resampled_mean(e, n_bootstrap, seed) for what, e in each.items()}
     statistics = _shape(z, half) if of_pairs else _clusters(z, row, seed)
-    for what, statistic in statistics.items():
-        found[what] = bootstrap.by_blocks(statistic, len(x), n_bootstrap, seed)
-    return found
+    return found | bootstrap.by_blocks(statistics, len(x), n_bootstrap, seed)
 
 
 def distances(method: str, x, c, row, seed: int = 0) -> dict[str, float]:
@@ -114,37 +111,40 @@ def rounded(z: np.ndarray) -> np.ndarray:
     return low + np.round((z - low) / width) * width
 
 
-def _clusters(z, row, seed: int) -> dict[str, Callable]:
-    """NMI and ARI of some items' images and texts, clustered together, with their classes."""
+def _clusters(z, row, seed: int) -> Callable:
+    """What gives NMI and ARI of some items' images and texts, clustered together, with classes."""
     both, n, true = np.concatenate(z), len(row), np.tile(row, 2)
-    k = len(np.unique(row))
-    starts = [
-        KMeans(k, n_init=1, random_state=s).fit_predict(both) for s in range(seed, seed + STARTS)
-    ]
+    k, scores = len(np.unique(row)), (normalized_mutual_info_score, adjusted_rand_score)
+    means = [KMeans(k, n_init=1, random_state=s) for s in range(seed, seed + STARTS)]
+    starts = [one.fit_predict(both) for one in means]
 
-    def score(measure: Callable, i: np.ndarray) -> float:
+    def statistics(i: np.ndarray) -> dict[str, float]:
         i = np.concatenate([i, i + n])
-        return 100 * np.mean([measure(true[i], each[i]) for each in starts])
+        nmi, ari = (np.mean([score(true[i], each[i]) for each in starts]) for score in scores)
+        return {"clusters: NMI": 100 * nmi, "clusters: ARI": 100 * ari}
 
-    each = {"NMI": normalized_mutual_info_score, "ARI": adjusted_rand_score}
-    return {f"clusters: {name}": partial(score, measure) for name, measure in each.items()}
+    return statistics
 
 
-def _shape(z, half) -> dict[str, Callable]:
-    (x, y), n, count = z, len(half), np.zeros((2, len(half)))
+def _shape(z, half) -> Callable:
+    """What gives hubs, ranks and agreement of some pairs."""
+    (x, y), count, apart = z, np.zeros((2, len(half))), z[0] - z[1]
     for rows in (half == 0, half == 1):
-        for way, (query, gallery) in enumerate(((x, y), (y, x))):
-            count[way, rows] = hubness.occurrences(query[rows], gallery[rows])
-    near, apart = agreement.shared_neighbours(x, y), x - y
-    luck, rank = agreement.K / (n - 1), agreement.effective_rank
-    both = lambda measure, i: measure(x[i], y[i])  # noqa: E731
-    chance, cka = partial(both, agreement.chance_cka), partial(both, agreement.cka)
-    isotropic = partial(agreement.isotropic_rank, d=x.shape[1])
-    return {
-        "hubs: skewness": lambda i: skew(count[:, i], axis=1).mean(),
-        "effective rank": lambda i: (rank(x[i]) + rank(y[i])) / 2,
-        "agreement: CKA": lambda i: 100 * agreement.above_chance(cka(i), chance(i)),
-        "agreement: neighbours": lambda i: 100 * agreement.above_chance(near[i].mean(), luck),
-        "residual": lambda i: rank(apart[i], unit=False) / isotropic(len(i)),
-        "chance": lambda i: chance(i) / cka(i) - luck / near[i].mean(),
-    }
+        count[0, rows] = hubness.occurrences(x[rows], y[rows])
+        count[1, rows] = hubness.occurrences(y[rows], x[rows])
+    near, luck = agreement.shared_neighbours(x, y), agreement.K / (len(x) - 1)
+
+    def statistics(i: np.ndarray) -> dict[str, float]:
+        ranks, cka = [agreement.effective_rank(each[i]) for each in z], agreement.cka(x[i], y[i])
+        chance = agreement.chance_cka(*ranks, len(i))
+        isotropic = agreement.isotropic_rank(len(i), x.shape[1])
+        return {
+            "hubs: skewness": skew(count[:, i], axis=1).mean(),
+            "effective rank": np.mean(ranks),
+            "agreement: CKA": 100 * agreement.above_chance(cka, chance),
+            "agreement: neighbours": 100 * agreement.above_chance(near[i].mean(), luck),
+            "residual": agreement.effective_rank(apart[i], unit=False) / isotropic,
+            "chance": chance / cka - luck / near[i].mean(),
+        }
+
+    return statistics
