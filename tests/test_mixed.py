@@ -78,20 +78,50 @@ def test_one_list_against_a_loop(method, own):
             assert (turns[::2] != turns[1::2]).all()
 
 
-def test_a_preference_for_the_own_kind_is_measured_as_one():
-    biased = np.stack([np.zeros((N, N)), np.ones((N, N))]) + 0.1 * RNG.random((2, N, N))
+@pytest.mark.parametrize("task", ["text", "image", "own scene"])
+def test_measures_against_a_loop(task):
     relevance = RNG.random((N, N))
-    for kind, other, passed in (("text", 0, 100), ("image", 100, 0)):
-        found = mixed.measured("raw", biased, relevance, kind)
-        assert (found["other first"] == other).all() and (found["passed over"] == passed).all()
-    fused = mixed.measured("rank fusion", biased, relevance, "text")
-    assert 0 < fused["other first"].mean() < 100
+    found = mixed.measured(TEST, FIT, relevance, task)
+    kind, own = ("text", True) if task == "own scene" else (task, False)
+    half = np.random.default_rng(0).permutation(N) % 2 == 0
+    for method, s in mixed.scored(TEST, FIT, kind).items():
+        for i in range(N):
+            gain, other = [], {}
+            nearest = max(
+                (j for j in range(N) if j != i), key=lambda j: s[int(kind == "text"), i, j]
+            )
+            for as_image in (half, ~half):
+                row = mixed.one_list(method, s, as_image, own)[i]
+                order = [j for j in np.argsort(-row, kind="stable") if own or j != i]
+                its = np.eye(N)[i] if own else relevance[i]
+                best = sorted((its[j] for j in order), reverse=True)[:10]
+                weights = [1 / np.log2(r + 2) for r in range(10)]
+                dcg = sum(its[j] * w for j, w in zip(order, weights, strict=False))
+                gain.append(dcg / sum(b * w for b, w in zip(best, weights, strict=False)))
+                form = "image" if as_image[nearest] else "text"
+                other[form] = ("image" if as_image[order[0]] else "text") != kind
+            expected = {"nDCG@10": np.mean(gain), "other first": np.mean([*other.values()])}
+            expected["passed over"] = not other["image" if kind == "text" else "text"]
+            for measure, value in expected.items():
+                assert found[measure, method][i] == pytest.approx(100 * value), (measure, method)
 
 
-def test_the_own_scene_is_found_where_scores_know_no_form():
-    s = np.stack([np.eye(N)] * 2)
-    found = mixed.measured("raw", s, np.ones((N, N)), "text", own=True)
-    assert (found["nDCG@10"] == 100).all() and (found["other first"] == 50).all()
+def test_raw_scores_prefer_the_own_kind_where_the_gap_is_wide():
+    far = TEST + 9 * np.array([1, -1, -1])[:, None, None] * np.eye(D)[0]
+    for task in ("text", "image"):
+        found = mixed.measured(far, FIT, np.ones((N, N)), task)
+        assert not found["other first", "raw"].any() and found["passed over", "raw"].all()
+
+
+def test_image_first_by_share():
+    found = mixed.image_first(TEST, FIT, "text", [0.25, 0.75])
+    place = np.random.default_rng(0).permutation(N)
+    for method, s in mixed.scored(TEST, FIT, "text").items():
+        for share, n_images in ((0.25, 3), (0.75, 9)):
+            as_image = place < n_images
+            one = mixed.one_list(method, s, as_image)
+            expected = [100 * as_image[max(range(N), key=lambda j: one[i, j])] for i in range(N)]
+            np.testing.assert_array_equal(found[method, share], expected)
 
 
 def test_bad_input():

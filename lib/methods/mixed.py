@@ -4,6 +4,8 @@ Scores come in both forms, (2, queries, items): of the queries with all items as
 all items as texts. Which form an item has in the collection is `as_image` (items,).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from lib import validation
@@ -81,30 +83,51 @@ def one_list(method: str, scores, as_image, own: bool = False, seed: int = 0) ->
     return np.where(np.isnan(one), -np.inf, one)
 
 
-def measured(method: str, scores, relevance, kind: str, own: bool = False, seed: int = 0) -> dict:
-    """measure -> (n,) in %, where half of the scenes are images and half are texts, at random.
+def measured(test, fit, relevance, task: str, seed: int = 0) -> dict[tuple[str, str], np.ndarray]:
+    """(measure, method) -> (n,) in %, where half of the scenes are images and half are texts.
 
-    Mean over this collection and the one with the forms exchanged. With `own`, a query's own scene
-    is the only relevant item; otherwise it is left out, and `relevance` (n, n) judges the others.
+    The forms are drawn; each number is the mean over this collection and the one with the forms
+    exchanged. Arguments as for `scored`; `relevance` (n, n) of scene for scene. Tasks: "text" and
+    "image" queries, whose own scene is left out; "own scene", text queries for which their own
+    scene alone is relevant.
 
     - "nDCG@10";
     - "other first": whether the first hit is of the other kind than the query;
     - "passed over": whether a hit of the query's own kind is first in the collection that holds the
       nearest scene (by the scores within the query's kind) in the other form.
 
-    Raises: ValueError as `one_list`.
+    Raises: ValueError as `scored`.
     """
-    n = len(relevance)
+    own, kind, n = task == "own scene", "text" if task == "own scene" else task, len(relevance)
     half = np.random.default_rng(seed).permutation(n) % 2 == 0
-    relevance = np.eye(n) if own else relevance
-    ndcg, other = [], []
-    for as_image in (half, ~half):
-        one = one_list(method, scores, as_image, own, seed)
-        ndcg.append(100 * retrieval.ndcg(one, relevance))
-        other.append(100.0 * (as_image[one.argmax(1)] != (kind == "image")))
-    within = np.where(np.eye(n, dtype=bool), -np.inf, scores[0 if kind == "image" else 1])
-    away = half[within.argmax(1)] != (
-        kind == "image"
-    )  # the first collection has it in the other form
-    passed = 100 - np.where(away, *other)
-    return {"nDCG@10": np.mean(ndcg, 0), "other first": np.mean(other, 0), "passed over": passed}
+    relevance, found = np.eye(n) if own else relevance, {}
+    for method, scores in scored(test, fit, kind).items():
+        ndcg, other = [], []
+        for as_image in (half, ~half):
+            one = one_list(method, scores, as_image, own, seed)
+            ndcg.append(100 * retrieval.ndcg(one, relevance))
+            other.append(100.0 * (as_image[one.argmax(1)] != (kind == "image")))
+        within = np.where(np.eye(n, dtype=bool), -np.inf, scores[0 if kind == "image" else 1])
+        away = half[within.argmax(1)] != (kind == "image")  # in the other form at first
+        found["nDCG@10", method] = np.mean(ndcg, axis=0)
+        found["other first", method] = np.mean(other, axis=0)
+        found["passed over", method] = 100 - np.where(away, *other)
+    return found
+
+
+def image_first(
+    test, fit, kind: str, shares: Sequence[float], seed: int = 0
+) -> dict[tuple[str, float], np.ndarray]:
+    """(method, share) -> (n,) 100 where the first hit is an image, else 0; own scenes left out.
+
+    `shares` of the n scenes, drawn, are in the collection as images. Arguments as for `scored`.
+
+    Raises: ValueError as `scored` and `one_list`.
+    """
+    found, n = {}, len(test[0])
+    place = np.random.default_rng(seed).permutation(n) / n
+    for method, scores in scored(test, fit, kind).items():
+        for share in shares:
+            first = one_list(method, scores, place < share, seed=seed).argmax(1)
+            found[method, share] = 100.0 * (place < share)[first]
+    return found
