@@ -4,7 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
+from datasets import Dataset
 
+from lib.data import judgements
 from lib.methods import hub_text
 
 WORDS = ["", "a", "b", "c"]
@@ -53,3 +55,14 @@ def test_a_start_that_is_best_stays_and_words_can_be_left_out():
     }
     with pytest.raises(ValueError, match="at least one word"):
         hub_text.exchanged(" ", WORDS, len)
+
+
+def test_one_judged_caption_of_each_image_gets_the_lowest_rating():
+    ratings = [[3.0, 4.0], [2.0, 2.0], [4.0, 1.0], [3.0, 3.0], [2.0, 4.0]]
+    judged = Dataset.from_dict({"image_id": ["b", "a", "b", "a", "b"], "ratings": ratings})
+    drawn = {tuple(judgements.one_exchanged(judged, seed)[0]) for seed in range(40)}
+    assert drawn == set(itertools.product([1, 3], [0, 2, 4]))  # images by their ids
+    rows, lowered = judgements.one_exchanged(judged)
+    for k in range(5):
+        assert lowered["ratings"][k] == ([1.0, 1.0] if k in rows else ratings[k])
+    assert judged["ratings"][:] == ratings
