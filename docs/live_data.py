@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import load_file
 
-from lib import paths, profiles
+from lib import profiles
 from lib.data import pairs as image_captions
 from lib.data import published
 from lib.encoders import registry
@@ -83,7 +83,7 @@ def model() -> dict:
         "name": MODEL,
         "config": config,
         "scale": clip.logit_scale,
-        "parameters": clip.parameters,
+        "parameters": _recipe(MODEL)["parameters"],
         "vocabulary": sorted(tokens, key=tokens.get),
         "world": words(),
         "captions": [texts[which] for texts in pairs["captions"][:]],
@@ -101,8 +101,7 @@ def temperatures() -> dict:
         one = registry.load(p.models[role])
         arrays |= _halves(role, embed_pairs(one, pairs, p.query_caption))
         scales[role] = one.logit_scale
-        recipe = registry.folder(one.name) / "recipe.json"
-        steps.add(json.loads(recipe.read_text(encoding="utf-8"))["recipe"]["steps"])
+        steps.add(_recipe(one.name)["recipe"]["steps"])
     captions = [texts[p.query_caption] for texts in pairs["captions"][:]]
     (steps,) = steps  # the same for all
     return packed(arrays) | {"scales": scales, "steps": steps, "captions": captions}
@@ -118,6 +117,10 @@ def real_pairs() -> dict | None:
     arrays = _halves("real", (both.image, both.first()))
     # The text that was encoded is the last caption of each image.
     return packed(arrays) | {"captions": [texts[-1] for texts in captions]}
+
+
+def _recipe(name: str) -> dict:
+    return json.loads((registry.folder(name) / "recipe.json").read_text(encoding="utf-8"))
 
 
 def _halves(name: str, both: tuple) -> dict[str, np.ndarray]:

@@ -275,9 +275,8 @@ class Source:
             papers=[(pages.source(k), papers.paper(k)) for k in papers.KEYS])  # fmt: skip
         first = [item.name for item in self.of_section(pages.START)]
         others = [f"{pages.heading(section)} <{section}/index>" for section in sections]
-        return (
-            f"# {TITLE}\n{page}\n{_contents(['try', *first, 'gallery', 'results', 'glossary', *others])}"
-        )
+        entries = ["try", *first, "gallery", "results", "glossary", *others]
+        return f"# {TITLE}\n{page}\n{_contents(entries)}"
 
 
 def _contents(entries: list[str]) -> str:

@@ -73,7 +73,7 @@ globalThis.liveCharts = (() => {
     const g = canvas.getContext("2d"), style = getComputedStyle(canvas);
     g.setTransform(dpr, 0, 0, dpr, 0, 0);
     g.clearRect(0, 0, w, height);
-    g.font = `13px ${style.fontFamily}`;
+    g.font = `${w < 380 ? 12 : 13}px ${style.fontFamily}`;
     return { g, w, h: height, ink: (name) => style.getPropertyValue(`--${name}`).trim() };
   };
   const dotAt = (g, [x, y], colour, r, ring, width = 2) => {
@@ -131,10 +131,11 @@ globalThis.liveCharts = (() => {
   };
 
   // lines: [{label, colour, dash, dots, points: [[x, y from 0 to 1]], mark: y or null}]
-  const lines = (canvas, every, [min, max], at, ticks = []) => {
+  // at: where the marks are; ticks: [[x, label, align]]; ends: labels of 0 and 1 on the left
+  const lines = (canvas, every, [min, max], at, ticks, ends = []) => {
     const { g, w, h: height, ink } = prepared(canvas);
     if (!w) return;
-    const [left, right, top, bottom] = [10, w - 10, 30, height - (ticks.length ? 24 : 8)];
+    const [left, right, top, bottom] = [ends.length ? 34 : 10, w - 10, 30, height - 24];
     const x = (v) => left + ((v - min) / (max - min)) * (right - left), y = (v) => bottom - v * (bottom - top);
     const path = (points, colour, dash, width = 2) => {
       [g.strokeStyle, g.lineWidth] = [colour, width];
@@ -151,15 +152,17 @@ globalThis.liveCharts = (() => {
       g.textAlign = align ?? "center";
       g.fillText(label, x(v), bottom + 17);
     }
-    let from = left;
+    g.textAlign = "right";
+    ends.forEach((label, v) => g.fillText(label, left - 6, y(v) + 5));
+    let from = 10;
     for (const { label, colour, text = colour, dash = [], dots, points, mark = null } of every) {
       path(points.map(([a, b]) => [x(a), y(b)]), ink(colour), dash);
       if (dots) for (const [a, b] of points) dotAt(g, [x(a), y(b)], ink(colour), a === at ? 7 : 4, ink("page"));
       if (mark !== null) dotAt(g, [x(at), y(mark)], ink(colour), 4.5, ink("page"), 1.5);
-      path([[from, 10], [from + 22, 10]], ink(colour), dash);
+      path([[from, 10], [from + 16, 10]], ink(colour), dash);
       [g.textAlign, g.fillStyle] = ["left", ink(text)];
-      g.fillText(label, from + 27, 14);
-      from += 27 + g.measureText(label).width + 16;
+      g.fillText(label, from + 20, 14);
+      from += 20 + g.measureText(label).width + 12;
     }
   };
 

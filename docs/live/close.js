@@ -37,7 +37,7 @@ globalThis.liveClose = (page) => {
   const subject = ({ name, source, title, note, captions, pictures, key }) => {
     const n = captions.length, last = pictures ?? n, curves = new Map();
     const canvas = cloudOf(title, () => { for (const s of subjects) s.draw(); page.changed("turn"); });
-    const curve = h("canvas", { class: "curve", role: "img" }), together = h("p", { class: "summary" });
+    const curve = h("canvas", { class: "curve", role: "img" }), together = h("p", { class: "summary together" });
     const cells = Object.fromEntries(["distance", "i2t", "t2i", "loss"].map((m) => [m, [h("dd", {}), h("dd", { class: "was" })]]));
     const row = h("input", { type: "number", min: 1, max: last, id: `live-${name}-pair`, oninput: () => follow(Math.round(+row.value)) });
     const said = h("div", { class: "followed", "aria-live": "polite" });
@@ -55,9 +55,9 @@ globalThis.liveClose = (page) => {
       const top = Math.max(0.1, ...line.map(([, m]) => m.loss), measured?.loss ?? 0), at = Math.min(MAX, Math.max(MIN, state.amount));
       const of = (f) => ({ points: line.map(([t, m]) => [t, f(m)]), mark: measured ? f(measured) : null });
       lines(curve, [
-        { label: "loss", colour: "ink", ...of((m) => m.loss / top) },
-        { label: "R@1", colour: "pair", text: "pair-ink", dash: [5, 4], ...of(recall) },
-        { label: "distance", colour: "gap", text: "gap-ink", dash: [2, 3], ...of((m) => m.distance / 2) },
+        { label: `loss, 0 to ${number(top, 1)}`, colour: "ink", ...of((m) => m.loss / top) },
+        { label: "R@1, 0 to 1", colour: "pair", text: "pair-ink", dash: [5, 4], ...of(recall) },
+        { label: "distance, 0 to 2", colour: "gap", text: "gap-ink", dash: [2, 3], ...of((m) => m.distance / 2) },
       ], [MIN, MAX], at, [[0, "as trained"], [1, "closed"]]);
       if (!measured) return;
       const words = `centroid distance ${number(measured.distance, 3)}, R@1 ${number(measured.i2t, 3)} from image to caption and ${number(measured.t2i, 3)} from caption to image, loss ${number(measured.loss, 3)}`;
@@ -138,8 +138,8 @@ globalThis.liveClose = (page) => {
 
   const third = h("section", { "aria-label": "Close the gap" }, h("h2", {}, "Close the gap"),
     h("p", { class: "note" }, "Images and captions in three dimensions: that of the gap, and the two in which they differ most within a modality. Drag a cloud to turn it, or use the arrow keys on it. The means are those of the pairs that are shown, as in the papers. R@1 depends on how many pairs are searched: compare before with after, not one model with the other."),
-    h("div", { class: "controls" }, ways, h("div", { class: "slider" }, h("label", { for: "live-amount" }, "How far"), amount, out), h("p", { class: "chips" }, jump(0, "as trained"), jump(1, "close it")), page.temperature("live-t2")),
-    legend(), h("div", { class: "two" }, subjects[0].root, real));
+    h("div", { class: "controls" }, ways, page.temperature("live-t2")), legend(), h("div", { class: "two" }, subjects[0].root, real),
+    h("div", { class: "hand" }, h("p", { class: "chips" }, jump(0, "as trained"), jump(1, "close it")), h("div", { class: "slider" }, h("label", { for: "live-amount" }, "How far"), amount, out)));
 
   // Four: two ways, the same gap ------------------------------------------------------------------
 
@@ -156,7 +156,7 @@ globalThis.liveClose = (page) => {
       const low = Math.min(1, ...points.shift.concat(points.post).map(([, r]) => r)), floor = Math.floor(10 * low) / 10, scaled = (r) => (r - floor) / (1 - floor || 1);
       const of = (way) => ({ points: points[way].map(([x, r]) => [1 - x, scaled(r)]), mark: now ? scaled(recall(now[way])) : null });
       lines(canvas, [{ label: "R@1, shift", colour: "gap", text: "gap-ink", dash: [2, 3], ...of("shift") }, { label: "R@1, I0T_post", colour: "pair", text: "pair-ink", ...of("post") }],
-        [0, 1], 1 - state.left, [[0, "as trained", "left"], [1, "closed", "right"]]);
+        [0, 1], 1 - state.left, [[0, "as trained", "left"], [1, "closed", "right"]], [number(floor, 1), "1"]);
     });
     const refresh = latest(async () => {
       now = await ask("equal", name, state.left, state.scale);
@@ -189,14 +189,14 @@ globalThis.liveClose = (page) => {
   };
   const fourth = h("section", { "aria-label": "Two ways at the same gap" }, h("h2", {}, "Two ways to the same gap"),
     h("p", { class: "note" }, "The shift moves all images by one vector, and all captions by its opposite. I0T_post subtracts from each modality its own mean. Here both leave the same distance between the means. What do they cost?"),
-    h("div", { class: "controls" }, h("div", { class: "slider" }, h("label", { for: "live-left" }, "Gap left"), left, leftOut)), tables);
+    tables, h("div", { class: "hand" }, h("div", { class: "slider" }, h("label", { for: "live-left" }, "Gap left"), left, leftOut)));
 
   // Five: temperature in training -----------------------------------------------------------------
 
   const fifth = h("section", { "aria-label": "The temperature of training" }, h("h2", {}, "Train at another temperature"));
   const temperatures = () => {
     const data = page.data.temperature, roles = Object.keys(data.scales), all = {}, n = data.captions.length;
-    const label = (role) => (data.scales[role] === 1 ? "1" : `1 / ${data.scales[role]}`);
+    const label = (role) => (role === "t1" ? "1" : `1 / ${Math.round(data.scales[role])}`);
     const canvas = cloudOf("the model trained at this temperature", () => { draw(); page.changed("turn"); });
     const chart = h("canvas", { class: "curve tall", role: "img" }), metrics = h("dl", { class: "metrics" }), words = h("p", { class: "cost", "aria-live": "polite" });
     const choose = h("div", { class: "tabs", role: "group", "aria-label": "Temperature of training" }, ...roles.map((role) => h("button", { type: "button", "data-role": role, onclick: () => { state.trained = role; refresh(); page.changed("address"); } }, label(role))));
@@ -205,7 +205,7 @@ globalThis.liveClose = (page) => {
       cloud(canvas, points, state.turn);
       const x = (role) => Math.log10(data.scales[role]), known = roles.filter((role) => all[role]);
       const of = (f) => known.map((role) => [x(role), f(all[role])]);
-      lines(chart, [{ label: "distance", colour: "gap", text: "gap-ink", dots: true, points: of((m) => m.distance / 2) }, { label: "R@1", colour: "pair", text: "pair-ink", dash: [5, 4], dots: true, points: of(recall) }],
+      lines(chart, [{ label: "distance, 0 to 2", colour: "gap", text: "gap-ink", dots: true, points: of((m) => m.distance / 2) }, { label: "R@1, 0 to 1", colour: "pair", text: "pair-ink", dash: [5, 4], dots: true, points: of(recall) }],
         [0, Math.max(...roles.map(x))], x(state.trained), roles.filter((r) => !["t20", "t50"].includes(r)).map((role, k, some) => [x(role), label(role), k === 0 ? "left" : k === some.length - 1 ? "right" : "center"]));
       const m = all[state.trained];
       if (m) tell(canvas, `centroid distance ${number(m.distance, 3)}`);

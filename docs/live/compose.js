@@ -124,7 +124,7 @@ globalThis.liveCompose = (page) => {
 
   const section = h("section", { "aria-label": "Make a picture" }, h("h2", {}, "Make a picture, and see which words the model prefers"),
     h("p", { class: "note" }, "The model compares your picture with each caption. The softmax of the cosines, divided by the temperature, says how it would share one vote among them. A green caption is the true one."),
-    h("div", { class: "two" },
+    h("div", { class: "two work" },
       h("div", { class: "studio" }, h("div", {}, h("div", { class: "frame" }, easel, brush), where, h("p", { class: "under" }, "Draw on it, too. ", clear, grain), unseen), h("div", { class: "choices" }, ...Object.keys(NAMES).map(choice))),
       h("div", { class: "words-side" }, tabs, own, h("div", { class: "head", "aria-hidden": "true" }, h("span", {}, "caption"), h("span", {}, "cosine"), h("span", {}, "softmax")), bars, best, page.temperature("live-t1"))));
   return { section, refresh, judge };

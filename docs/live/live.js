@@ -31,7 +31,7 @@ globalThis.liveMount = async (root, given) => {
     strokes: ["", (all) => all.flat().map((v) => DIGITS[v]).join(""), strokes],
     tab: ["shape", String, one("shape", "colour", "texture", "background", "style", "own")],
     own: ["a crescent at night\na golden moon\na photo of something\na blue star on the sand", (lines) => lines.join("\n"), (text) => text.slice(0, 1200).split("\n").filter((l) => l.trim()).slice(0, 12)],
-    scale: [rounded(meta.scale), rounded, real(1, 200)],
+    scale: ["trained", (v) => (v === meta.scale ? "trained" : rounded(v)), (text) => (text === "trained" ? meta.scale : real(1, 200)(text))],
     way: ["shift", String, one("shift", "post")],
     amount: ["0", rounded, real(-0.4, 1.6)],
     left: ["0", rounded, real(0, 1)],
