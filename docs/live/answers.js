@@ -31,10 +31,9 @@ globalThis.liveAnswers = (ofClip, ofWorld, ofGap) => {
       [model, world] = [meta, meta.world];
       clip = new Clip(meta, bytes(meta.blob));
       look = clip.get("pairs.image").data;
-      sources.set("data", clip.get);
       return clip.get("sheet").data.slice();
     },
-    // More arrays, by the name of their script
+    // Arrays, by the name of their script
     more(name, { tensors: index, blob }) {
       sources.set(name, tensors(index, bytes(blob)));
     },
@@ -90,9 +89,12 @@ globalThis.liveAnswers = (ofClip, ofWorld, ofGap) => {
   };
 };
 
-// Ask by name, with plain arguments; a promise comes back.
+// Ask by name, with plain arguments; a promise comes back. Two workers, so that words and pictures
+// need not wait for measures of the gap.
 globalThis.liveAsk = () => {
+  "use strict";
   const { liveClip, liveWorld, liveGap, liveAnswers } = globalThis;
+  const OF_GAP = new Set(["more", "pairs", "cloud", "measure", "found", "equal"]);
   const local = () => {
     const answers = liveAnswers(liveClip(), liveWorld(), liveGap());
     return async (name, ...args) => answers[name](...args);
@@ -101,19 +103,22 @@ globalThis.liveAsk = () => {
     onmessage = ({ data: [id, name, args] }) => {
       try { postMessage([id, answers[name](...args)]); } catch (error) { postMessage([id, null, String(error)]); }
     };`;
-  let worker;
-  try { // from its text: a page that is opened as a file may start no worker from another file
-    worker = new Worker(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
-  } catch { return local(); }
-  const waiting = new Map();
-  let last = 0;
-  worker.onmessage = ({ data: [id, answer, error] }) => {
-    const [resolve, reject] = waiting.get(id);
-    waiting.delete(id);
-    if (error) reject(new Error(error)); else resolve(answer);
+  // From its text: a page that is opened as a file may start no worker from another file.
+  const started = () => {
+    const worker = new Worker(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
+    const waiting = new Map();
+    let last = 0;
+    worker.onmessage = ({ data: [id, answer, error] }) => {
+      const [resolve, reject] = waiting.get(id);
+      waiting.delete(id);
+      if (error) reject(new Error(error)); else resolve(answer);
+    };
+    return (name, ...args) => new Promise((resolve, reject) => {
+      waiting.set((last += 1), [resolve, reject]);
+      worker.postMessage([last, name, args]);
+    });
   };
-  return (name, ...args) => new Promise((resolve, reject) => {
-    waiting.set((last += 1), [resolve, reject]);
-    worker.postMessage([last, name, args]);
-  });
+  let towers, gap;
+  try { [towers, gap] = [started(), started()]; } catch { towers = gap = local(); }
+  return (name, ...args) => (OF_GAP.has(name) ? gap : towers)(name, ...args);
 };

@@ -74,6 +74,7 @@ globalThis.liveClose = (page) => {
     };
     const refresh = latest(async () => {
       if (!ready) return;
+      await ready;
       const { way, amount, scale } = state, i = state[key] - 1, own = name === "pairs" ? [state.picture, state.row] : [null, null];
       points = await ask("cloud", name, way, amount, ...own);
       draw();
@@ -94,6 +95,7 @@ globalThis.liveClose = (page) => {
       line = curves.get(known) ?? [];
       draw();
       if (line.length || !ready) return;
+      await ready;
       await new Promise((resolve) => setTimeout(resolve, 300));
       const found = [];
       for (let k = 0; k <= 30 && mine === job; k++) {
@@ -104,7 +106,7 @@ globalThis.liveClose = (page) => {
       if (found.length === 31) curves.set(known, found);
     };
     const open = () => (ready ??= (async () => {
-      if (source !== "data") await page.more(source);
+      await page.more(source);
       return ask("pairs", name, source, n);
     })());
 
@@ -147,7 +149,7 @@ globalThis.liveClose = (page) => {
   const leftOut = h("output", { for: "live-left" });
   const left = h("input", { id: "live-left", type: "range", step: 0.01, min: 0, max: 1, oninput: () => { state.left = +left.value; levelled(); page.changed("address"); } });
   const equals = [];
-  const equal = ({ name, title }) => {
+  const equal = ({ name, title, open }) => {
     const canvas = h("canvas", { class: "curve tall", role: "img" }), cells = {}, sentence = h("p", { class: "cost", "aria-live": "polite" });
     const points = { shift: [], post: [] };
     let now;
@@ -159,6 +161,7 @@ globalThis.liveClose = (page) => {
         [0, 1], 1 - state.left, [[0, "as trained", "left"], [1, "closed", "right"]], [number(floor, 1), "1"]);
     });
     const refresh = latest(async () => {
+      await open();
       now = await ask("equal", name, state.left, state.scale);
       const trained = await ask("measure", name, "shift", 0, state.scale);
       for (const [m, [a, b, c]] of Object.entries(cells)) [a.textContent, b.textContent, c.textContent] = [trained, now.shift, now.post].map((each) => number(each[m], 3));
@@ -171,7 +174,7 @@ globalThis.liveClose = (page) => {
     const root = h("div", { class: "subject", "data-equal": name }, h("h3", {}, title), sentence,
       h("table", { class: "level" }, h("thead", {}, h("tr", {}, h("td", {}), ...["as trained", "shift", "I0T_post"].map((c) => h("th", { scope: "col" }, c)))), h("tbody", {}, ...body)), canvas);
     const start = async () => {
-      refresh();
+      await refresh();
       for (let k = 0; k <= 20; k++) {
         const at = await ask("equal", name, 1 - k / 20, meta.scale);
         for (const way of Object.keys(points)) points[way].push([1 - k / 20, recall(at[way])]);

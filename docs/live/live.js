@@ -25,12 +25,12 @@ globalThis.liveMount = async (root, given) => {
   };
   const plain = (text) => text.slice(0, 300), rounded = (v) => String(Math.round(1000 * v) / 1000);
   const KEPT = {
-    caption: ["a crescent at night", String, plain],
-    scene: ["crescent-yellow-solid-night-photo", (s) => Object.entries(KINDS).map(([kind, names]) => names[s[kind]]).join("-"), scene],
+    caption: ["a heart at sea", String, plain],
+    scene: ["heart-red-solid-water-photo", (s) => Object.entries(KINDS).map(([kind, names]) => names[s[kind]]).join("-"), scene],
     grain: ["7", String, integer(0, 999)],
     strokes: ["", (all) => all.flat().map((v) => DIGITS[v]).join(""), strokes],
     tab: ["shape", String, one("shape", "colour", "texture", "background", "style", "own")],
-    own: ["a crescent at night\na golden moon\na photo of something\na blue star on the sand", (lines) => lines.join("\n"), (text) => text.slice(0, 1200).split("\n").filter((l) => l.trim()).slice(0, 12)],
+    own: ["a heart at sea\na crimson valentine\na photo of something\na blue star on the sand", (lines) => lines.join("\n"), (text) => text.slice(0, 1200).split("\n").filter((l) => l.trim()).slice(0, 12)],
     scale: ["trained", (v) => (v === meta.scale ? "trained" : rounded(v)), (text) => (text === "trained" ? meta.scale : real(1, 200)(text))],
     way: ["shift", String, one("shift", "post")],
     amount: ["0", rounded, real(-0.4, 1.6)],

@@ -2,7 +2,7 @@
 globalThis.liveSearch = (page) => {
   "use strict";
   const { h, number, latest, glide } = globalThis.liveCharts, { ask, state, meta } = page;
-  const EXAMPLES = ["a crescent at night", "something on a brick wall", "a sketch of a ring", "a grainy photo of a cross", "a red crescent right of a white bar", "a red crescent left of a white bar", "a zebra"];
+  const EXAMPLES = ["a heart at sea", "a crescent at night", "something on a brick wall", "a sketch of a ring", "a grainy photo of a cross", "a red crescent right of a white bar", "a red crescent left of a white bar", "a zebra"];
   const SHOWN = 16, n = meta.scenes.length;
 
   const say = (what) => { state.caption = what; refresh(); };
