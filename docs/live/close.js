@@ -166,7 +166,7 @@ globalThis.liveClose = (page) => {
       const trained = await ask("measure", name, "shift", 0, state.scale);
       for (const [m, [a, b, c]] of Object.entries(cells)) [a.textContent, b.textContent, c.textContent] = [trained, now.shift, now.post].map((each) => number(each[m], 3));
       const cost = (way) => 100 * (trained.i2t - now[way].i2t), word = (v) => (v > -0.05 ? `costs ${number(v, 1)} points` : `gains ${number(-v, 1)} points`);
-      sentence.textContent = `With ${percent(state.left)} of the gap left, the shift ${word(cost("shift"))} of R@1 from image to caption, I0T_post ${word(cost("post"))}.`;
+      sentence.textContent = `${state.left ? `With ${percent(state.left)} of the gap left` : "Taken to its end"}, the shift ${word(cost("shift"))} of R@1 from image to caption, I0T_post ${word(cost("post"))}.`;
       canvas.setAttribute("aria-label", `R@1, the mean of both directions, along the gap that is left. Now: shift ${number(recall(now.shift), 3)}, I0T_post ${number(recall(now.post), 3)}.`);
       root.equal = { left: state.left, trained, ...now };
       draw();
@@ -191,7 +191,7 @@ globalThis.liveClose = (page) => {
     for (const e of equals) e.refresh();
   };
   const fourth = h("section", { "aria-label": "Two ways at the same gap" }, h("h2", {}, "Two ways to the same gap"),
-    h("p", { class: "note" }, "The shift moves all images by one vector, and all captions by its opposite. I0T_post subtracts from each modality its own mean. Here both leave the same distance between the means. What do they cost?"),
+    h("p", { class: "note" }, "The shift moves all images by one vector, and all captions by its opposite. I0T_post subtracts from each modality its own mean. Here both leave the same distance between the means; at 0 % each is taken to its end, which leaves a little. What do they cost?"),
     tables, h("div", { class: "hand" }, h("div", { class: "slider" }, h("label", { for: "live-left" }, "Gap left"), left, leftOut)));
 
   // Five: temperature in training -----------------------------------------------------------------
