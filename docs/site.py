@@ -18,7 +18,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 
-from docs import pages, report, results
+from docs import live_data, pages, report, results
 from lib import paths, profiles
 from lib.claims import elsewhere, evidence, findings, papers, verdicts
 from lib.claims.errors import errors
@@ -153,6 +153,7 @@ class Source:
         self._put("gallery.md", self.gallery(used))
         self._put("results.md", self.results())
         self._put("index.md", self.start(used))
+        self._put("try.md", self.live())
         self._put("glossary.md", GLOSSARY.read_text(encoding="utf-8"))
         found = report.results_json(self.found)
         self._put("_files/results.json", json.dumps(found, ensure_ascii=False, indent=1))
@@ -261,6 +262,12 @@ class Source:
         page = f"{row['item']}.html" if row["item"] in self.items else ""
         return pages.finding(row) | {"page": page}
 
+    def live(self) -> str:
+        """The page on which a small CLIP runs, with its scripts and their data."""
+        more = live_data.write(self.folder / "_files" / "live")
+        page = self._html("live.html.j2", "try", scripts=live_data.SCRIPTS, more=more)
+        return f"# Try it: a small CLIP in this page\n{page}"
+
     def start(self, sections: list[str]) -> str:
         featured = [self.card(self.items[name]) for name in FEATURED if name in self.items]
         page = self._html("start.html.j2", "index", tally=results.tally(self.kinds), cards=featured,
@@ -269,9 +276,8 @@ class Source:
             papers=[(pages.source(k), papers.paper(k)) for k in papers.KEYS])  # fmt: skip
         first = [item.name for item in self.of_section(pages.START)]
         others = [f"{pages.heading(section)} <{section}/index>" for section in sections]
-        return (
-            f"# {TITLE}\n{page}\n{_contents([*first, 'gallery', 'results', 'glossary', *others])}"
-        )
+        entries = ["try", *first, "gallery", "results", "glossary", *others]
+        return f"# {TITLE}\n{page}\n{_contents(entries)}"
 
 
 def _contents(entries: list[str]) -> str:
