@@ -50,8 +50,12 @@ def build(profile_name: str, target: Path | None = None) -> Path:
 
     Returns: the folder.
 
-    Raises: ValueError if Sphinx warns of anything, e.g. of a link that leads nowhere.
+    Raises: ValueError if Sphinx warns of anything, e.g. of a link that leads nowhere, and for a
+        model of the user's own, which only some notebooks have run with.
     """
+    if profiles.load(profile_name).source:
+        raise ValueError(f"A model of your own has its page in figures/{profile_name}/index.html: "
+            "the site shows all notebooks, and not all have run with it.")  # fmt: skip
     target = target or TARGET
     work = paths.CACHE / f"site-src-{os.getpid()}"
     try:
@@ -130,18 +134,13 @@ class Source:
         self.folder, self.which = folder, profiles.load(profile_name)
         self.figures = paths.FIGURES / profile_name
         items = catalogue.load()
-        self.items = {name: item for name, item in items.items() if self._shown(item)}
+        self.items = {name: item for name, item in items.items() if item.written}
         # Of the default profile the record is shown: what is committed, outputs included.
         self.recorded = profile_name == profiles.FULL
         made = evidence.read() if self.recorded else findings.made(profile_name, items)
         self.found, self.beyond = findings.collect(made), findings.beyond(made)
         self.kinds = verdicts.by_kind(self.found)
         self.templates = pages.templates()
-
-    def _shown(self, item: catalogue.Item) -> bool:
-        """Of a model of the user's own, what it ran: outputs of others would pass for its own."""
-        drawn = notebooks.figures(self.which.name, item.name)[0].is_file()
-        return item.written and (drawn or not self.which.source)
 
     def write(self) -> None:
         for item in self.items.values():

@@ -10,7 +10,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
-from docs import report
+from docs import report, site
 from lib import files, paths, profiles, progress
 from lib.encoders import own as checks
 from lib.encoders import registry
@@ -269,6 +269,13 @@ def test_its_page_says_whose_it_is(folder, places):
     assert f"Figures of mine (local-dir:{folder}) on the data set world, beside mini-clip" in page
     assert "Not run, or about further trained models" in page
     assert "for mine (local-dir:" in (paths.FIGURES / "mine" / "RESULTS.md").read_text()
+
+
+def test_its_page_is_not_the_site(folder, places):
+    prepare(f"local-dir:{folder}")
+    with pytest.raises(ValueError, match="has its page in figures/mine/index"):
+        site.build("mine", places / "site")
+    assert not (places / "site").exists()
 
 
 def test_a_profile_of_the_cache_is_read_like_a_shipped_one(places):
