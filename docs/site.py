@@ -138,7 +138,8 @@ class Source:
         # Of the default profile the record is shown: what is committed, outputs included.
         self.recorded = profile_name == profiles.FULL
         made = evidence.read() if self.recorded else findings.made(profile_name, items)
-        self.found, self.beyond = findings.collect(made), findings.beyond(made)
+        self.found = findings.collect(made)
+        self.every = pd.concat([self.found, findings.beyond(made)])  # for the items' own pages
         self.kinds = verdicts.by_kind(self.found)
         self.templates = pages.templates()
 
@@ -180,8 +181,7 @@ class Source:
         return [item for item in self.items.values() if item.paper == section]
 
     def card(self, item: catalogue.Item) -> dict:
-        found = pd.concat([self.found, self.beyond])
-        return pages.card(item, found, self.figures, f"{item.name}.html")
+        return pages.card(item, self.every, self.figures, f"{item.name}.html")
 
     def executed(self, item: catalogue.Item) -> Path:
         """The notebook with outputs of this profile: those of the default one are committed."""

@@ -230,7 +230,7 @@ def missing(which: profiles.Profile, items: Iterable[str], force: bool = False) 
     to_run = []
     for item in items:
         file = stamp(which, item)
-        if force or not is_done(which, item):
+        if force or not is_whole(file, notebooks.figures(which.name, item)):
             for old in (file, notebooks.failure_file(file)):
                 old.unlink(missing_ok=True)
             to_run.append(item)

@@ -230,7 +230,8 @@ def show(options: argparse.Namespace) -> int:
     speed = speeds.speeds(used)
     done = paths.CACHE / "done" / which.name
     past = {item: freshness.seconds(done / f"{item}.") for item in plans}
-    memory = {item: _peak(plan, speed, python) for item, plan in plans.items()}
+    counts = {name: parameters(name) for name in speed}  # once: it reads a model of one's own
+    memory = {item: _peak(plan, speed, counts, python) for item, plan in plans.items()}
     width, row = max(map(len, plans)), "{:{}}  {:>5}  {:>19}  {:>7}  {:>8}".format
     print(row("item", width, "here", "to download", "memory", "minutes"))
     for item, plan in plans.items():
@@ -307,11 +308,11 @@ def time_of(work: Counter, speed: dict) -> float | None:
     return sum(n * speed[key[1]].get(key[0], [0])[0] for key, n in work.items())
 
 
-def _peak(plan: Asked, speed: dict, python: int) -> float | None:
+def _peak(plan: Asked, speed: dict, counts: dict, python: int) -> float | None:
     """Bytes of Python, of an item's models and of its largest batch; None if not all are known."""
     if not plan.models or any(name not in speed for name in plan.models):
         return None
-    weights = sum(4 * parameters(name) for name in plan.models)
+    weights = sum(4 * counts[name] for name in plan.models)
     batches = [plan.batch.get(k[0], BATCH) * speed[k[1]].get(k[0], [0, 0])[1] for k in plan.work]
     return python + weights + max(batches, default=0)
 

@@ -36,11 +36,12 @@ def speeds(models: set[str]) -> dict[str, dict[str, list[float]]]:
         if arch not in kept and time.process_time() - start < SECONDS:
             kept[arch] = measure(arch, device)
             files.write_json(file, kept)
-    for name in filter(_own, models):  # here as a whole, and the one that the question is about
-        archs[name] = _own(name)
-        if archs[name] not in kept:
-            kept[archs[name]] = measure_model(registry.load(name, device))
+    own = {name: arch for name in models if (arch := _own(name))}
+    for name, arch in own.items():  # here as a whole, and the ones that the question is about
+        if arch not in kept:
+            kept[arch] = measure_model(registry.load(name, device))
             files.write_json(file, kept)
+    archs |= own
     return {name: kept[arch] for name, arch in archs.items() if arch in kept}
 
 
