@@ -1,7 +1,7 @@
 """The gap card: what your own image and text embeddings show of the modality gap, on one page.
 
-`./run_all.sh --embeddings IMAGES TEXTS [--owner FILE] [--as NAME]` writes index.html, gap_card.pdf,
-gap_card.png and gap_card.json to `figures/NAME/`.
+`./run_all.sh --embeddings IMAGES TEXTS [--owner FILE] [--as NAME]` writes gap_card.html,
+gap_card.pdf, gap_card.png and gap_card.json to `figures/NAME/`.
 """
 
 import argparse
@@ -59,21 +59,9 @@ GROUPS = {  # what is measured, with its meaning
 
 
 def place(name: str) -> Path:
-    """The folder of a card. Raises: ValueError if the name is none, or belongs to something else.
-
-    A profile's folder has its own pages.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", name):
-        raise ValueError(
-            f"--as {name!r} is no name of a folder: use up to 40 letters, digits, - and _."
-        )
-    if name in profiles.available():
-        raise ValueError(f"--as {name} is the name of a profile, whose figures are there: choose "
-            "another one.")  # fmt: skip
-    folder = paths.FIGURES / name
-    if (folder / "index.html").exists() and not (folder / "gap_card.json").exists():
-        raise ValueError(f"{folder} holds another page: choose another name by --as.")
-    return folder
+    """The folder of a card. Raises: ValueError if the name is none, or a shipped profile's."""
+    profiles.check_name(name)
+    return paths.FIGURES / name
 
 
 def opened(images: str, texts: str, owner: str | None) -> Pairs:
@@ -129,7 +117,7 @@ def words(measure: str, estimate: Estimate | None) -> str:
 
 
 def page(columns: list[Column], notes: list[str], warnings: list[str], picture: bytes) -> str:
-    """index.html, with the picture inside."""
+    """gap_card.html, with the picture inside."""
 
     def row(name: str, column: Column) -> dict:
         cells = {
@@ -233,10 +221,10 @@ def write(images: str, texts: str, owner: str | None, name: str) -> Path:
     notes = explained(own, owner is not None, missing)
     gap_picture.draw(columns, folder / "gap_card")
     picture = (folder / "gap_card.png").read_bytes()
-    files.write_text(folder / "index.html", page(columns, notes, warnings, picture))
+    files.write_text(folder / "gap_card.html", page(columns, notes, warnings, picture))
     files.write_json(folder / "gap_card.json", as_json(columns, notes, warnings))
     print("\n".join(warnings), end="\n" if warnings else "")
-    return folder / "index.html"
+    return folder / "gap_card.html"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -90,8 +90,9 @@ def add(file: Path) -> str:
 
 def pages() -> None:
     """Write what is made from the record and the models: RESULTS.md and the tables."""
-    found = findings.collect(evidence.read())
-    text = results.results_md(found, results.about(evidence.bundles()), paths.ROOT)
+    made = evidence.read()
+    found, beyond = findings.collect(made), findings.beyond(made)
+    text = results.results_md(found, beyond, results.about(evidence.bundles()), paths.ROOT)
     files.write_text(paths.ROOT / "RESULTS.md", text)
     page = paths.ROOT / "README.md"
     files.write_text(page, readme.readme(page.read_text(encoding="utf-8")))

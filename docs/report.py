@@ -44,19 +44,33 @@ def _entry(row: pd.Series) -> dict:
 
 def index_html(found: pd.DataFrame, profile_name: str) -> str:
     """One static page: every figure with its verdicts, and what is still missing."""
-    folder = paths.FIGURES / profile_name
+    folder, which = paths.FIGURES / profile_name, profiles.load(profile_name)
     sections = []
     for section in pages.SECTIONS:
         items = [item for item in catalogue.load().values() if item.paper == section]
-        cards = [
-            pages.card(item, found, folder, pages.relative(item.notebook, folder)) for item in items
-        ]
+        cards = [pages.card(item, found, folder, _leads_to(item, which)) for item in items]
         drawn = [card for card in cards if card["drawn"]]
         missing = [card for card in cards if not card["drawn"]]
         sections.append((pages.heading(section), drawn, missing))
     css = (pages.TEMPLATES / "static" / "site.css").read_text(encoding="utf-8")
     page = pages.templates().get_template("gallery.html.j2")
-    return page.render(profile=profile_name, sections=sections, style=css)
+    return page.render(about=_main_model(which), own=which.source, sections=sections, style=css)
+
+
+def _leads_to(item: catalogue.Item, which: profiles.Profile) -> str:
+    """The notebook of an item; its figure where a model of the user's own is shown, because the
+    outputs that are kept in the notebook are of others."""
+    if which.source:
+        return f"{item.name}.pdf"
+    return pages.relative(item.notebook, paths.FIGURES / which.name)
+
+
+def _main_model(which: profiles.Profile) -> str:
+    """Of which profile a page is, and of which model, where it is the user's own."""
+    if not which.source:
+        return f"profile {which.name}"
+    beside = f", beside {', '.join(which.also)}" if which.also else ""
+    return f"{which.models['clip']} ({which.source}) on the data set {which.pairs}{beside}"
 
 
 # Writing ------------------------------------------------------------------------------------------
@@ -66,15 +80,22 @@ def write(profile_name: str) -> str:
     """Write RESULTS.md, results.json, index.html and bundles; returns the comparison."""
     folder = paths.FIGURES / profile_name
     made = findings.made(profile_name, catalogue.load())
-    found = findings.collect(made)
+    found, beyond = findings.collect(made), findings.beyond(made)
+    which = profiles.load(profile_name)
     about = (
         f"Every claim of the four papers, and what became of it in profile `{profile_name}`, as "
         "`./run_all.sh` found it on this machine. For programs, [results.json](results.json); to "
         "be added to the record, the files in [evidence/](evidence)."
     )
-    files.write_text(folder / "RESULTS.md", results.results_md(found, [about], folder))
+    if which.source:
+        kind = verdicts.KINDS[which.evidence]
+        about = (
+            f"Every claim of the four papers, and what became of it for {_main_model(which)}, as "
+            f"far as one model can tell. Its findings are counted as {kind}, the kind of the data."
+        )
+    files.write_text(folder / "RESULTS.md", results.results_md(found, beyond, [about], folder))
     files.write_json(folder / "results.json", results_json(found))
-    files.write_text(folder / "index.html", index_html(found, profile_name))
+    files.write_text(folder / "index.html", index_html(pd.concat([found, beyond]), profile_name))
     evidence.write(bundles.make(profile_name, made), folder / "evidence")
     record = evidence.of_sources(made, profile_name)
     if not record:

@@ -11,6 +11,10 @@ from docs import pages
 from lib.claims import elsewhere, findings, papers, verdicts
 from lib.claims.errors import errors
 
+BEYOND = (
+    "Claims of later papers and hypotheses of this collection, counted apart. Their rules were "
+    "written before the runs that they judge."
+)
 FIVE = Path(__file__).with_name("results.yaml")
 
 
@@ -37,11 +41,12 @@ def row_of(plain: PlainFinding, found: pd.DataFrame) -> pd.Series | None:
     return rows.iloc[0] if len(rows) else None
 
 
-def results_md(found: pd.DataFrame, about: Iterable[str], base: Path) -> str:
+def results_md(found: pd.DataFrame, beyond: pd.DataFrame, about: Iterable[str], base: Path) -> str:
     """The page.
 
     Args:
         found: one row per finding (`findings.collect`).
+        beyond: the same on claims of other papers, and on our own (`findings.beyond`).
         about: what the evidence is, a sentence for each kind of it.
         base: the folder of the page, for its links.
     """
@@ -58,6 +63,10 @@ def results_md(found: pd.DataFrame, about: Iterable[str], base: Path) -> str:
         "",
     ]
     for claim, its in found.groupby("claim", sort=False):
+        lines += _details(claim, its, base)
+    if len(beyond):
+        lines += ["## Beyond the four papers", "", BEYOND, ""]
+    for claim, its in beyond.groupby("claim", sort=False):
         lines += _details(claim, its, base)
     return "\n".join(lines) + "\n"
 
@@ -186,6 +195,9 @@ def _details(claim: str, its: pd.DataFrame, base: Path) -> list[str]:
     """A claim with its findings, folded."""
     lines = [f'<a id="{claim.replace("_", "-")}"></a>', "<details>"]
     lines += [f"<summary>{claim}: {its.iloc[0].text}</summary>", ""]
+    if of := papers.beyond().get(claim):
+        arxiv = f"[arXiv {of.arxiv}](https://arxiv.org/abs/{of.arxiv}), " if of.arxiv else ""
+        lines += [f"{arxiv}{of.where}. What would change our mind: {of.change}", ""]
     rule = ""
     for _, row in its.iterrows():
         if row.verdict == verdicts.PLANNED:

@@ -18,7 +18,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 
-from docs import pages, report, results
+from docs import live_data, pages, report, results
 from lib import paths, profiles
 from lib.claims import elsewhere, evidence, findings, papers, verdicts
 from lib.claims.errors import errors
@@ -50,8 +50,12 @@ def build(profile_name: str, target: Path | None = None) -> Path:
 
     Returns: the folder.
 
-    Raises: ValueError if Sphinx warns of anything, e.g. of a link that leads nowhere.
+    Raises: ValueError if Sphinx warns of anything, e.g. of a link that leads nowhere, and for a
+        model of the user's own, which only some notebooks have run with.
     """
+    if profiles.load(profile_name).source:
+        raise ValueError(f"A model of your own has its page in figures/{profile_name}/index.html: "
+            "the site shows all notebooks, and not all have run with it.")  # fmt: skip
     target = target or TARGET
     work = paths.CACHE / f"site-src-{os.getpid()}"
     try:
@@ -135,6 +139,7 @@ class Source:
         self.recorded = profile_name == profiles.FULL
         made = evidence.read() if self.recorded else findings.made(profile_name, items)
         self.found = findings.collect(made)
+        self.every = pd.concat([self.found, findings.beyond(made)])  # for the items' own pages
         self.kinds = verdicts.by_kind(self.found)
         self.templates = pages.templates()
 
@@ -148,6 +153,7 @@ class Source:
         self._put("gallery.md", self.gallery(used))
         self._put("results.md", self.results())
         self._put("index.md", self.start(used))
+        self._put("try.md", self.live())
         self._put("glossary.md", GLOSSARY.read_text(encoding="utf-8"))
         found = report.results_json(self.found)
         self._put("_files/results.json", json.dumps(found, ensure_ascii=False, indent=1))
@@ -175,7 +181,7 @@ class Source:
         return [item for item in self.items.values() if item.paper == section]
 
     def card(self, item: catalogue.Item) -> dict:
-        return pages.card(item, self.found, self.figures, f"{item.name}.html")
+        return pages.card(item, self.every, self.figures, f"{item.name}.html")
 
     def executed(self, item: catalogue.Item) -> Path:
         """The notebook with outputs of this profile: those of the default one are committed."""
@@ -255,6 +261,12 @@ class Source:
         page = f"{row['item']}.html" if row["item"] in self.items else ""
         return pages.finding(row) | {"page": page}
 
+    def live(self) -> str:
+        """The page on which a small CLIP runs, with its scripts and their data."""
+        more = live_data.write(self.folder / "_files" / "live")
+        page = self._html("live.html.j2", "try", scripts=live_data.SCRIPTS, more=more)
+        return f"# Try it: a small CLIP in this page\n{page}"
+
     def start(self, sections: list[str]) -> str:
         featured = [self.card(self.items[name]) for name in FEATURED if name in self.items]
         page = self._html("start.html.j2", "index", tally=results.tally(self.kinds), cards=featured,
@@ -263,9 +275,8 @@ class Source:
             papers=[(pages.source(k), papers.paper(k)) for k in papers.KEYS])  # fmt: skip
         first = [item.name for item in self.of_section(pages.START)]
         others = [f"{pages.heading(section)} <{section}/index>" for section in sections]
-        return (
-            f"# {TITLE}\n{page}\n{_contents([*first, 'gallery', 'results', 'glossary', *others])}"
-        )
+        entries = ["try", *first, "gallery", "results", "glossary", *others]
+        return f"# {TITLE}\n{page}\n{_contents(entries)}"
 
 
 def _contents(entries: list[str]) -> str:

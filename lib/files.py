@@ -28,7 +28,7 @@ def put(target: Path) -> Iterator[Path]:
     that is there already is replaced.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{os.getpid()}.{target.name}")
+    part = beside(target)
     _remove(part)
     try:
         yield part
@@ -40,9 +40,14 @@ def put(target: Path) -> Iterator[Path]:
         _remove(part)
 
 
+def beside(target: Path) -> Path:
+    """A path in the folder of `target` that is this process's own, also among several machines."""
+    return target.with_name(f".{os.uname().nodename}-{os.getpid()}.{target.name}")
+
+
 def _exchange(part: Path, target: Path) -> None:
     """Swap a folder for another, which comes back if that fails."""
-    old = target.with_name(f".{os.getpid()}.{target.name}.old")
+    old = beside(target.with_name(f"{target.name}.old"))
     _remove(old)
     os.replace(target, old)
     try:

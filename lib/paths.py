@@ -17,3 +17,5 @@ PROFILES = ROOT / "profiles"
 CACHE = _folder("MODALITY_GAP_CACHE", ROOT / ".cache")
 # Point this elsewhere for a try at a small size, and the committed figures stay as they are.
 FIGURES = _folder("MODALITY_GAP_FIGURES", ROOT / "figures")
+# The variable that names a file in which long work says how far it is (`lib.progress`).
+PROGRESS = "MODALITY_GAP_PROGRESS"

@@ -1,5 +1,9 @@
-"""Profiles: which models, data sets and sizes every notebook gets (`profiles/*.yaml`)."""
+"""Profiles: which models, data sets and sizes every notebook gets (`profiles/*.yaml`).
 
+`./run_all.sh --model` writes one more for a model of the user's own, into the cache.
+"""
+
+import re
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -40,6 +44,9 @@ class Profile(BaseModel):
         trained_on: role -> training data, where these differ between roles that are compared.
         shifted: a labelled set ("test") and its shifted twins, where these are data sets of their
             own; the world's are splits of each of its labelled sets.
+        own: folder of the user's own model, which has the profile's name; empty in other profiles.
+        fingerprint: of that model, so that what another one of its name gave does not count.
+        source: how the user named it.
         small: sizes were cut down for a quick try.
     """
 
@@ -61,6 +68,9 @@ class Profile(BaseModel):
     survey: tuple[Name, ...] = ()
     trained_on: dict[Name, Name] = {}
     shifted: dict[Name, Name] = {}
+    own: str = ""
+    fingerprint: str = ""
+    source: str = ""
     small: bool = False
 
     def seeds(self, role: str = "clip") -> list[str]:
@@ -83,6 +93,20 @@ class Profile(BaseModel):
         return f"The models were trained on different data ({said})."
 
 
+def check_name(name: str) -> None:
+    """Refuse a name for the user's own that is no folder's, or a shipped profile's.
+
+    Raises: ValueError.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", name):
+        raise ValueError(
+            f"--as {name!r} is no name of a folder: use up to 40 letters, digits, - and _."
+        )
+    if (paths.PROFILES / f"{name}.yaml").exists():
+        raise ValueError(f"--as {name} is the name of a profile that is here already: choose "
+            "another one.")  # fmt: skip
+
+
 @cache
 def roles() -> tuple[str, ...]:
     """Every model role that there is."""
@@ -91,7 +115,8 @@ def roles() -> tuple[str, ...]:
 
 def available() -> list[str]:
     """Names of all profiles."""
-    return sorted(path.stem for path in paths.PROFILES.glob("*.yaml"))
+    found = [*paths.PROFILES.glob("*.yaml"), *own("*").parent.glob("*.yaml")]
+    return sorted({path.stem for path in found})
 
 
 def path(name: str) -> Path:
@@ -101,7 +126,13 @@ def path(name: str) -> Path:
     """
     if name not in available():
         raise ValueError(suggestions.unknown("profile", name, available()))
-    return paths.PROFILES / f"{name}.yaml"
+    shipped = paths.PROFILES / f"{name}.yaml"
+    return shipped if shipped.exists() else own(name)
+
+
+def own(name: str) -> Path:
+    """The file of the profile of a model of the user's own."""
+    return paths.CACHE / "own" / f"{name}.yaml"
 
 
 def load(name: str, small: bool = False) -> Profile:

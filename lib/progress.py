@@ -1,10 +1,19 @@
-"""Progress bars of long work: in a terminal, and as widgets in JupyterLab."""
+"""Progress of long work: bars in a terminal, widgets in JupyterLab, or a line in a file.
 
+The file is the one that MODALITY_GAP_PROGRESS names: what runs a notebook reads how far it is.
+"""
+
+import io
 import os
+from contextlib import suppress
+from pathlib import Path
 
 from IPython.display import display
+from tqdm import tqdm as plain
 from tqdm.auto import tqdm
 from tqdm.notebook import tqdm as widget
+
+from lib import paths
 
 
 class _Widget(widget):
@@ -31,12 +40,32 @@ class _Widget(widget):
             self.shown = None
 
 
+class _Line(plain):
+    """A bar that is a line in a file, written anew every second, and empty at the end."""
+
+    def display(self, msg=None, pos=None):
+        of = f" of {self.total:,}" if self.total else ""
+        self._write(f"{self.desc or self.unit.strip()} {self.n:,}{of}")
+
+    def close(self):
+        if not self.disable:
+            self._write("")
+        self.disable = True
+
+    @staticmethod
+    def _write(text: str) -> None:
+        with suppress(OSError):  # progress is no reason to fail
+            Path(os.environ[paths.PROGRESS]).write_text(text, encoding="utf-8")
+
+
 def bar(iterable=None, **options) -> tqdm:
     """A bar of tqdm that shows after two seconds and is gone at the end.
 
     None at all where TQDM_DISABLE is set, as for notebooks that nobody watches: tqdm's own widget
-    overlooks the variable.
+    overlooks the variable. A line in a file where MODALITY_GAP_PROGRESS names one.
     """
+    if os.environ.get(paths.PROGRESS):
+        return _Line(iterable, disable=False, delay=2, mininterval=1, file=io.StringIO(), **options)
     silent = bool(os.environ.get("TQDM_DISABLE"))
     kind = _Widget if issubclass(tqdm, widget) else tqdm
     return kind(iterable, disable=silent, delay=2, leave=False, **options)

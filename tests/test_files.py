@@ -82,7 +82,8 @@ def test_a_folder_that_cannot_be_moved_leaves_the_old_one(tmp_path, monkeypatch)
 
 
 def test_what_an_earlier_process_of_the_same_number_left_is_no_obstacle(tmp_path):
-    target, name = tmp_path / "model", f".{os.getpid()}.model"
+    target = tmp_path / "model"
+    name = files.beside(target).name
     target.mkdir()
     for left in (name, f"{name}.old"):
         (tmp_path / left).mkdir()
@@ -93,7 +94,7 @@ def test_what_an_earlier_process_of_the_same_number_left_is_no_obstacle(tmp_path
         (part / "a").write_text("new")
     assert content(tmp_path) == {"model/a": "new"}
     (tmp_path / ".x").mkdir()
-    leftover = tmp_path / f".{os.getpid()}.file"
+    leftover = files.beside(tmp_path / "file")
     leftover.write_text("stale")
     with files.put(tmp_path / "file") as part:
         assert not part.exists()

@@ -158,7 +158,7 @@ SAME = {"model": "m", "data": "d", "aspect": "a"}
     ("arguments", "sentence"),
     [
         ({"item": "i0t/fig2_gap_severty"}, "no item 'i0t/fig2_gap_severty'; the nearest are i0t"),
-        ({"profile_name": "mimi"}, "no profile 'mimi'; the nearest is mini"),
+        ({"profile_name": "mimi"}, "no profile 'mimi'; the nearest (is|are) mini"),
         ({"table": TABLE[:0]}, "the table is empty"),
         ({"found": [FOUND, FOUND]}, "two verdicts on the same: i0t-3, mini-clip"),
         ({"found": [FOUND, finding(model="mini-clip")]}, "two verdicts on the same"),

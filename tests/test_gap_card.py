@@ -60,9 +60,9 @@ def test_a_card_is_a_page_a_picture_and_numbers(here, capsys, monkeypatch):
     assert "120 images, 120 texts, 16 dimensions" in said
     folder = here / "figures" / "mine"
     assert {file.name for file in folder.iterdir()} == {
-        "index.html", "gap_card.json", "gap_card.pdf", "gap_card.png"}  # fmt: skip
+        "gap_card.html", "gap_card.json", "gap_card.pdf", "gap_card.png"}  # fmt: skip
     assert (folder / "gap_card.pdf").read_bytes().startswith(b"%PDF")
-    page = (folder / "index.html").read_text()
+    page = (folder / "gap_card.html").read_text()
     assert "data:image/png;base64," in page
     assert "Real CLIP is left out." in page
     assert not re.search(r'src="(?!data:)|<script|<link', page)  # it needs no other file
@@ -102,7 +102,7 @@ def test_pairs_that_are_none_are_doubted(here, capsys):
     np.save("y.npy", pairs()[1][np.random.default_rng(0).permutation(120)])
     assert gap_card.main(["x.npy", "y.npy", "--as", "mixed"]) == 0
     assert "no more alike than random" in capsys.readouterr().out
-    assert "no more alike than random" in (here / "figures/mixed/index.html").read_text()
+    assert "no more alike than random" in (here / "figures/mixed/gap_card.html").read_text()
 
 
 def test_shards_with_owners_and_keys(here):
@@ -234,10 +234,6 @@ BAD = {
         ["text_embeddings.npy", "image_embeddings.npy"], "name the images first"),
     "name with a slash": (lambda: None, ["x.npy", "y.npy", "--as", "a/b"], "no name of a folder"),
     "name of a profile": (lambda: None, ["x.npy", "y.npy", "--as", "mini"], "name of a profile"),
-    "folder of another page": (
-        lambda: (paths.FIGURES / "old").mkdir(parents=True)
-        or (paths.FIGURES / "old" / "index.html").write_text(""),
-        ["x.npy", "y.npy", "--as", "old"], "holds another page"),
 }  # fmt: skip
 
 

@@ -13,14 +13,14 @@ from datasets import Dataset
 from huggingface_hub import constants, file_download
 from safetensors import SafetensorError
 
-from lib import files, paths
+from lib import files, paths, profiles
 from lib.data.labelled import load_labelled
 from lib.data.pairs import load_pairs
 from lib.data.sources import LABELLED, PAIRS
 from lib.encoders import registry
 from lib.encoders.download import NotAvailable
 from lib.encoders.registry import PICKLE, REGISTRY, WEIGHTS
-from workflow import notebooks
+from workflow import downloads, notebooks
 
 sys.path.insert(0, str(Path(__file__).parent / "rehearsal"))
 import project
@@ -276,3 +276,19 @@ def test_a_notebook_judges_what_the_hub_has(item, tmp_path, monkeypatch):
     found = json.loads(file.read_text(encoding="utf-8"))["findings"]
     assert found
     assert all(project.is_judged(one) or project.reason(one) for one in found)
+
+
+# A run on a cluster -------------------------------------------------------------------------------
+
+
+def test_a_submitting_host_downloads_what_nodes_use_offline(hub, clip, cifar10, monkeypatch):
+    which, items = profiles.load("clip"), ["i0t/table6_prompt_templates"]
+    missing = downloads.fetch(which, items)
+    assert len(missing) == 13  # all but the model and one of its data sets
+    assert any("nlphuji/mscoco" in sentence for sentence in missing)
+    hub.log.clear()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert registry.load("openai-vit-b-32").encode_text(["a red star"]).shape == (1, 8)
+    assert len(load_labelled("cifar10")) == 6
+    assert not hub.log
+    assert "openai-vit-b-32" not in [name for name, _ in downloads.wanted(which, items)]

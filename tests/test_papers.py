@@ -46,8 +46,8 @@ def test_claims_are_whole_sentences_numbered_from_one():
 
 def test_claims_beyond_the_four_papers_have_a_rule_and_a_source():
     """They are no claims of the four papers, which are counted apart."""
-    for k, (name, claim) in enumerate(papers.beyond().items(), start=1):
-        assert name == claim.id == f"beyond-{k}" and papers.claim(name) is claim
+    for name, claim in papers.beyond().items():
+        assert name == claim.id == f"beyond-{claim.number}" and papers.claim(name) is claim
         assert claim.text.endswith(".") and claim.rule.endswith(".") and claim.change.endswith(".")
         assert bool(claim.arxiv) != claim.where.startswith("hypothesis of this collection")
         assert papers.rule(name) == claim.rule

@@ -130,6 +130,7 @@ def test_weights_of_another_width(folder, tmp_path):
     with pytest.raises(ValueError, match="do not fit each other") as caught:
         loaded.encode_text(TEXTS)
     assert "\n" not in str(caught.value)
+    assert "(text_projection is (32, 8) in one and (32, 16) in the other)." in str(caught.value)
 
 
 def test_tokenizer_is_missing(folder, tmp_path):
@@ -283,7 +284,7 @@ def test_roles_that_are_here(folder, tmp_path, monkeypatch):
     assert registry.roles(p, {"clip": "CLIP"}) == ({"clip": ["mini-clip"]}, "")
 
 
-@pytest.mark.parametrize("name", profiles.available())
+@pytest.mark.parametrize("name", ["mini", "clip"])
 def test_profiles_name_models_that_exist(name):
     p = profiles.load(name)
     assert {*p.models.values(), *p.also, *p.survey} <= set(registry.REGISTRY)

@@ -81,6 +81,20 @@ def test_a_finding_is_told_in_full(figures, save):
     assert text.count("[0.3, 0.36]") == 1
 
 
+def test_claims_beyond_the_four_papers_are_told_apart(figures, save):
+    save([SEEN])
+    report.write("mini")
+    assert "Beyond the four papers" not in (figures / "RESULTS.md").read_text()
+    save([SEEN, finding("beyond-1"), finding("beyond-6")])
+    report.write("mini")
+    text = (figures / "RESULTS.md").read_text()
+    first, _, beyond = text.partition("## Beyond the four papers")
+    assert "beyond-1" not in first
+    assert "[arXiv 2404.07983](https://arxiv.org/abs/2404.07983), Sect. 6.1" in beyond
+    assert "hypothesis of this collection. What would change our mind: If a label set" in beyond
+    assert len(re.findall(r"\*\*inconclusive\*\* on", beyond)) == 2
+
+
 def test_a_rule_that_is_the_same_is_said_once(figures, save):
     same = finding(model="published CLIP", rule="slope > 0")
     save([SEEN, same, finding(model="mini-rn", rule="another rule")])

@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, ndcg_score
 
 from lib.measures import retrieval
 
@@ -323,3 +323,39 @@ def test_misordered_counts_triples_whose_far_item_scores_higher():
     ]
     assert retrieval.misordered(scores, near, far) == pytest.approx(np.mean(triples))
     assert np.isnan(retrieval.misordered(scores, near & False, far))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ndcg_against_a_loop_and_sklearn(seed):
+    rng = np.random.default_rng(seed)
+    scores, relevance = rng.normal(size=(7, 20)), rng.random((7, 20))
+    scores[rng.random(scores.shape) < 0.2] = -np.inf  # no items of this query
+    expected = []
+    for row, its in zip(scores, relevance, strict=True):
+        there = [j for j in range(20) if row[j] > -np.inf]
+        by_score = sorted(there, key=lambda j: -row[j])[:10]
+        best = sorted(there, key=lambda j: -its[j])[:10]
+        gain = [
+            sum(its[j] / np.log2(r + 2) for r, j in enumerate(some)) for some in (by_score, best)
+        ]
+        expected.append(gain[0] / gain[1])
+        known = ndcg_score([its[there]], [row[there]], k=10)
+        assert expected[-1] == pytest.approx(known)
+    np.testing.assert_allclose(retrieval.ndcg(scores, relevance), expected)
+
+
+def test_ndcg_of_ties_of_few_items_and_of_nothing_relevant():
+    tied = np.zeros((2, 4))
+    relevant = np.array([[0, 1, 0, 0], [0, 0, 0, 0]])
+    np.testing.assert_allclose(retrieval.ndcg(tied, relevant), [1 / np.log2(3), 0])
+    assert retrieval.ndcg(np.array([[-np.inf, 1, 0]]), np.array([[5, 0, 1]]))[0] == 1 / np.log2(3)
+
+
+@pytest.mark.parametrize(
+    "relevance, k, sentence",
+    [(np.ones((2, 4)), 10, "two matrices"), (np.ones((2, 3)), 0, "k must be at least 1"),
+     (-np.ones((2, 3)), 10, "no relevance negative")],
+)  # fmt: skip
+def test_ndcg_of_bad_input(relevance, k, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        retrieval.ndcg(np.ones((2, 3)), relevance, k)

@@ -32,6 +32,24 @@ def test_is_ready_to_encode(model):
     assert model.logit_scale == pytest.approx(1 / 0.07, rel=1e-3)  # kept in float16
 
 
+def test_float32_means_float32_on_a_gpu():
+    class Clip(torch.nn.Module):
+        def to(self, *_):
+            return self
+
+    backends = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        for backend in backends:
+            backend.allow_tf32 = True
+        parts = towers.Parts(Clip(), None, None)
+        assert towers.Model("a", "a", 1.0, torch.device("cuda"), lambda: parts).clip
+        assert not any(backend.allow_tf32 for backend in backends)
+    finally:
+        for backend, value in zip(backends, before, strict=True):
+            backend.allow_tf32 = value
+
+
 def test_weights_are_the_ones_in_the_file(model, folder):
     stored = load_file(folder / WEIGHTS)
     for key, value in model.clip.state_dict().items():

@@ -49,8 +49,11 @@ def project(tmp_path):
         (["--jobs", "0"], "above 0"),
         (["--jobs", "two"], "two"),
         (["--train", "asynch"], "async"),
-        (["--train", "async", "--plan"], "--train goes with --profile and --force alone"),
-        (["--train", "async", "--only", "i0t"], "not with --only"),
+        (
+            ["--train", "async", "--plan"],
+            "options than --profile, --force: leave --plan out",
+        ),
+        (["--train", "async", "--only", "i0t"], "leave --only out"),
     ],
 )
 def test_unknown_names_are_refused_with_the_nearest(arguments, hint, capfd, monkeypatch):

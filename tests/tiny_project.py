@@ -14,6 +14,7 @@ RUNNER = (
     "__init__",
     "catalogue",
     "cli",
+    "cluster",
     "environment",
     "freshness",
     "notebooks",
@@ -80,6 +81,7 @@ class Project:
                 shutil.copy(paths.ROOT / folder / f"{module}.py", root / folder)
         for file in ("workflow/Snakefile", "run_all.sh", "pyproject.toml", "requirements.lock"):
             shutil.copy(paths.ROOT / file, root / file)
+        shutil.copytree(paths.ROOT / "workflow/profiles", root / "workflow/profiles")
         self.write("profiles/mini.yaml", PROFILE)
         self.write("lib/tiny.py", TINY)
         self.write("lib/other.py", OTHER)

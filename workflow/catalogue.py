@@ -78,6 +78,11 @@ class Item:
         """Whether there is a notebook; without one, the item is planned."""
         return self.notebook.exists()
 
+    @property
+    def of_its_own(self) -> bool:
+        """Whether it takes the models of the full profile, whatever it is run with."""
+        return "profiles.load(profiles.FULL" in self.notebook.read_text(encoding="utf-8")
+
     def status(self, which: profiles.Profile) -> tuple[str, list[str]]:
         """Whether a profile has its models, and in words those that it has not.
 
@@ -88,21 +93,18 @@ class Item:
         lacking = [role for role in roles if role not in which.models]
         if not self.written:
             return "planned", []
-        if not lacking or which.name == profiles.FULL or _of_its_own(self.notebook):
+        if not lacking or which.name == profiles.FULL or self.of_its_own:
             return "ready", []
         about = self.about or [role for role in roles if role not in ("clip", "untrained")]
-        status = "no published weights" if about and {*about} <= {*lacking} else "in part"
+        status = "in part"
+        if about and {*about} <= {*lacking}:
+            status = "further models" if which.source else "no published weights"
         return status, [*dict.fromkeys(map(in_words, lacking))]
 
 
 def in_words(role: str) -> str:
     """A role in words of the field."""
     return next(words for pattern, words in WORDS.items() if re.fullmatch(pattern, role))
-
-
-def _of_its_own(notebook: Path) -> bool:
-    """Whether a notebook takes the models of the full profile, whatever it is run with."""
-    return "profiles.load(profiles.FULL" in notebook.read_text(encoding="utf-8")
 
 
 def load() -> dict[str, Item]:

@@ -14,15 +14,24 @@ from importlib.util import find_spec
 
 from lib import paths, suggestions
 
+QUICK = "not benchmark and not browser and not gpu and not rehearsal and not slurm"
 TESTS = {
-    "all": "not benchmark and not browser and not rehearsal",
-    "unit": "not benchmark and not browser and not rehearsal and not notebooks",
+    "all": QUICK,
+    "unit": f"{QUICK} and not notebooks",
     "notebooks": "notebooks",
     "browser": "browser",
+    "gpu": "gpu",
     "rehearsal": "rehearsal",
+    "slurm": "slurm",
 }
 TRAINABLE = ("async",)  # what --train makes
-WITH_TRAIN = ("train", "profile", "force", "jobs", "check")  # options that go with it
+CLUSTERS, JOBS = ("slurm",), 20  # jobs at a time on a cluster, where the user names no number
+# Options -> what goes with them, besides --jobs.
+GOES_WITH = {
+    "train": ("profile", "force"),
+    "model": ("as", "profile", "only", "force", "plan", "cluster"),
+    "cluster": ("as", "profile", "only", "force", "model"),
+}
 PROFILE = "mini"
 FORMATS = ("alignclip", "transformers", "pickle")  # kinds of models that --convert reads
 USAGE, INTERRUPTED = 2, 130
@@ -41,6 +50,17 @@ def main(arguments: list[str] | None = None) -> int:
         if options.check:
             return 0
         check_names(options)
+        if options.model:
+            from workflow import own
+
+            options.items = own.prepare(
+                named(options.model),
+                options.name or "mine",
+                options.profile,
+                options.items,
+                options.jobs,
+            )
+            options.profile = options.name or "mine"
         if options.list:
             return print_list(options.profile)
         if options.plan:
@@ -113,11 +133,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--list", action="store_true", help="list every item")
     add("--plan", action="store_true",
         help="run nothing: say what is here, and what a run downloads and takes")  # fmt: skip
-    add("--jobs", type=int, default=cores(), metavar="N",
-        help="notebooks to run at a time (default: number of cores, here %(default)s)")  # fmt: skip
+    add("--jobs", type=int, metavar="N",
+        help=f"notebooks to run at a time (default: number of cores, here {cores()}; on a cluster "
+        f"{JOBS})")  # fmt: skip
+    add("--cluster", metavar="NAME",
+        help="run the steps as jobs of a cluster: slurm (from a host that submits to it)"
+    )  # fmt: skip
     add("--force", action="store_true", help="run the items even if they are done")
     add("--test", nargs="?", const="all", metavar="WHAT",
-        help="run tests instead: all (default), unit, notebooks, browser or rehearsal")  # fmt: skip
+        help="run tests instead: all (default), " + ", ".join([*TESTS][1:]))  # fmt: skip
     add("--retrain", metavar="MODEL", help="train a model of models/ again")
     add("--train", metavar="WHAT",
         help="train what nobody published, on a profile's main model: async (I0T_async)"
@@ -131,14 +155,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--convert", nargs=2, metavar=("KIND", "PATH"),
         help="rewrite a model of another kind as a folder of open_clip: "
         + ", ".join(FORMATS))  # fmt: skip
+    add("--model", metavar="MODEL",
+        help="run your own model: local-dir:FOLDER (open_clip's format), "
+        "hf-hub:REPOSITORY@COMMIT, or a name of the registry, on a profile's data")  # fmt: skip
     add("--embeddings", nargs=2, metavar=("IMAGES", "TEXTS"),
         help="measure the gap of your own embeddings, on one page: two files of pairs, or two "
         "folders of shards (npy, npz, safetensors, parquet; FILE:KEY names an array)")  # fmt: skip
     add("--owner", metavar="FILE",
         help="with --embeddings: for each text, the row of its image")  # fmt: skip
     add("--as", dest="name", metavar="NAME",
-        help="with --convert: name of the folder in the cache, or a path with a /; with "
-        "--embeddings: name of the folder in figures/ (default: mine)")  # fmt: skip
+        help="with --convert: name of the folder in the cache, or a path with a /; with --model "
+        "and --embeddings: name of the folder in figures/ (default: mine)")  # fmt: skip
     add("--sha256", metavar="HASH", help="with --convert: what the weights' file must have")
     add("--check", action="store_true", help=argparse.SUPPRESS)  # the options only
     options = parser.parse_args(arguments)
@@ -146,12 +173,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         raise Usage(suggestions.unknown("set of tests", options.test, TESTS))
     if options.train and options.train not in TRAINABLE:
         raise Usage(suggestions.unknown("model to train", options.train, TRAINABLE))
-    others = [key for key, value in vars(options).items() if value and key not in WITH_TRAIN]
-    if options.train and others:
-        raise Usage(f"--train goes with --profile and --force alone, not with --{others[0]}.")
     if options.convert and options.convert[0] not in FORMATS:
         raise Usage(suggestions.unknown("kind of model to convert", options.convert[0], FORMATS))
+    if options.cluster and options.cluster not in CLUSTERS:
+        raise Usage(suggestions.unknown("kind of cluster", options.cluster, CLUSTERS))
     check_together(options)
+    if options.jobs is None:
+        options.jobs = JOBS if options.cluster else cores()
     if options.jobs < 1:
         raise Usage(f"--jobs needs a number above 0, not {options.jobs}.")
     return options
@@ -159,8 +187,16 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def check_together(options: argparse.Namespace) -> None:
     """Refuse options that say nothing to one another, and fill in the profile. Raises: Usage."""
-    if options.name and not (options.convert or options.embeddings):
-        raise Usage("--as goes with --convert KIND PATH or --embeddings IMAGES TEXTS.")
+    if options.name and not (options.convert or options.model or options.embeddings):
+        raise Usage("--as goes with --convert KIND PATH, --model MODEL, or --embeddings IMAGES "
+            "TEXTS.")  # fmt: skip
+    given = {key: value for key, value in vars(options).items() if value}
+    given = {"as" if key == "name" else key for key in given} - {"check", "jobs"}
+    for option, others in GOES_WITH.items():
+        if option in given and (more := sorted(given - {option, *others})):
+            with_it = ", ".join(f"--{other}" for other in others)
+            raise Usage(f"--{option} goes with no other options than {with_it}: leave "
+                f"--{more[0].replace('_', '-')} out.")  # fmt: skip
     if options.sha256 and not options.convert:
         raise Usage("--sha256 goes with --convert KIND PATH.")
     if options.owner and not options.embeddings:
@@ -223,8 +259,10 @@ def run_tests(what: str) -> int:
         raise ValueError("pytest is not installed in this environment: pip install -e '.[dev]'")
     command = [sys.executable, "-m", "pytest", "-m", TESTS[what]]
     surroundings = dict(os.environ)
-    if what == "rehearsal":
+    if what in ("rehearsal", "slurm"):
         command += ["-s"]  # its notebooks run beside each other, and it tells how far it is
+    elif what == "gpu":
+        command += ["-rs"]  # one at a time, on all of the GPU; why they are skipped without one
     elif cores() > 1 and find_spec("xdist"):
         command += ["-n", str(cores()), "--dist", "worksteal"]
         surroundings["OMP_NUM_THREADS"] = "1"  # a thread for each test, not all of them for each
@@ -239,6 +277,16 @@ def module(name: str, *arguments: str) -> int:
 def callers(file: str) -> str:
     """A file that the caller named: relative to where ./run_all.sh was called."""
     return os.path.join(os.environ.get("MODALITY_GAP_CALLED_FROM", os.getcwd()), file)
+
+
+def named(model: str) -> str:
+    """A model as the caller named it, its folder relative to where ./run_all.sh was called."""
+    kind, found, folder = model.partition("local-dir:")
+    if found and not kind:
+        return f"local-dir:{callers(os.path.expanduser(folder))}"
+    if os.path.isdir(callers(model)):
+        raise ValueError(f"{model} is a folder: call it local-dir:{model}.")
+    return model
 
 
 def convert(options: argparse.Namespace) -> int:

@@ -47,6 +47,15 @@ def models_of(which: profiles.Profile, item: str) -> list[str]:
     return [model for model in dict.fromkeys(named) if trained_here(model)]
 
 
+def uses_gpu(which: profiles.Profile, item: str) -> bool:
+    """Whether an item computes with a model that is not ours: it goes to a GPU if there is one."""
+    entry = catalogue.load()[item]
+    names = {which.models.get(role, "") for role in entry.models} - {""}
+    if re.search(r"\bp\.(also|survey)\b", notebooks.code(entry.notebook)):
+        names |= {*which.also, *which.survey}
+    return not all(map(trained_here, names))
+
+
 def untrained(which: profiles.Profile, items: Iterable[str]) -> list[str]:
     """Models of this repository that these items use and that are not there."""
     used = dict.fromkeys(model for item in items for model in models_of(which, item))
@@ -98,7 +107,7 @@ def closure(modules: Iterable[str]) -> list[Path]:
     waiting, seen = list(modules), set()
     while waiting:
         module = waiting.pop()
-        if module not in seen and _file_of(module):
+        if module and module not in seen and _file_of(module):
             seen.add(module)
             waiting += [*_imports_of(module), module.rpartition(".")[0]]
     return sorted({file for module in seen for file in _files_of(module)})
@@ -211,12 +220,18 @@ def is_whole(stamp_file: Path, made: Iterable[Path]) -> bool:
     return _stamped(stamp_file).get("files") == there
 
 
+def is_done(which: profiles.Profile, item: str) -> bool:
+    """Whether an item is done from its present sources."""
+    return is_whole(stamp(which, item), notebooks.figures(which.name, item))
+
+
 def missing(which: profiles.Profile, items: Iterable[str], force: bool = False) -> list[str]:
     """The items to run: without a stamp, or with one that is not whole, which is removed."""
     to_run = []
     for item in items:
         file = stamp(which, item)
         if force or not is_whole(file, notebooks.figures(which.name, item)):
-            file.unlink(missing_ok=True)
+            for old in (file, notebooks.failure_file(file)):
+                old.unlink(missing_ok=True)
             to_run.append(item)
     return to_run

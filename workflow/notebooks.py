@@ -87,7 +87,7 @@ def run_notebook(notebook: Path, copy: Path, parameters: dict) -> None:
 
     _check_parameters(notebook, parameters)
     copy.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = copy.with_name(f".{os.getpid()}.{copy.name}")  # a run before may still write
+    unfinished = files.beside(copy)  # a run before may still write
     try:
         with _kernel_environment() as scratch:
             for attempt in (1, 2):
@@ -311,6 +311,7 @@ def step(profile_name: str, item: str, stamp: Path) -> None:
     Raises: Failed, ValueError.
     """
     copy, began = executed(profile_name, stamp), time.monotonic()
+    os.environ[paths.PROGRESS] = str(now_file(stamp))
     run_notebook(paths.NOTEBOOKS / f"{item}.ipynb", copy, {"profile": profile_name})
     made = figures(profile_name, item)
     for file in made:
@@ -332,6 +333,7 @@ def main(arguments: list[str] | None = None) -> int:
     reason.unlink(missing_ok=True)
     try:
         step(options.profile, options.item, options.stamp)
+        now_file(options.stamp).unlink(missing_ok=True)
         return 0
     except (Failed, ValueError) as failure:
         error = str(failure)
@@ -340,6 +342,11 @@ def main(arguments: list[str] | None = None) -> int:
         error = _one_line(type(failure).__name__, str(failure))
     files.write_text(reason, f"{error}\n")
     return 1
+
+
+def now_file(stamp: Path) -> Path:
+    """Where the notebook of a step says how far its encoding or its search is."""
+    return stamp.with_name(f"{stamp.name}.now")
 
 
 def failure_file(stamp: Path) -> Path:

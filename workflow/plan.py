@@ -19,8 +19,10 @@ import re
 import shutil
 import textwrap
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -29,6 +31,7 @@ from huggingface_hub import constants, get_session
 
 from lib import paths, profiles
 from lib.data import judgements, pairs, sources
+from lib.data.labelled import load_labelled
 from lib.encoders import download, registry
 from workflow import catalogue, freshness, notebooks
 from workflow import speed as speeds
@@ -42,13 +45,17 @@ BATCH_OF_TASKS = 200  # `tasks.native_and_oti`
 
 @dataclass(frozen=True)
 class Need:
-    """A model or data set: bytes to download (None: unknown), and how often the disk holds them."""
+    """A model or data set: bytes to download (None: unknown), and how often the disk holds them.
+
+    `load` downloads a data set, and gives its rows; of a model, the name suffices.
+    """
 
     name: str
     here: bool = True
     size: int | None = 0
     copies: int = 1
     how: str = ""
+    load: Callable | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,8 @@ class Asked:
 def model(name: str) -> Need:
     """A model of the registry or of the user's own."""
     spec = registry.REGISTRY.get(name)
+    if registry.own(name.removesuffix(registry.UNTRAINED)):
+        return Need(name)
     if spec is None:
         wanted = [registry.CONFIG, registry.WEIGHTS]
         revision = name.partition("@")[2]  # a folder has none
@@ -92,22 +101,24 @@ def data(name: str, split: str, n: int | None = None) -> Need:
     if name in judgements.JUDGED:
         own = sources.own_folder()
         here = own and (own / "flickr8k" / judgements.JUDGED[name][0]).is_file()
-        return Need(name, bool(here), None, how=" (by hand: see lib/data/judgements.py)")
+        load = partial(judgements.load_judgements, name)
+        how = " (by hand: see lib/data/judgements.py)"
+        return Need(name, bool(here), None, how=how, load=load)
     if name.startswith("world"):
         return Need(f"{name} {split}")
     if name in sources.PAIRS:
-        source = sources.PAIRS[name][split]
+        source, load = sources.PAIRS[name][split], partial(pairs.load_pairs, name, split, n)
         if isinstance(source, sources.Shards):
             files = source.files(n)
             here = bool(source.commit) and _there("dataset", source.commit, files)
-            return Need(f"{name} {split}", here, source.size * len(files), 2)
+            return Need(f"{name} {split}", here, source.size * len(files), 2, load=load)
         wanted = [source.table, source.archive]
     else:
-        source = sources.LABELLED[name]
+        source, load = sources.LABELLED[name], partial(load_labelled, name, split)
         part = source.splits[split]
         wanted = [f"{part}/*.tar", "classnames.txt"] if source.tar else [f"{part}-*.parquet"]
     here = _there("dataset", source.revision, wanted)
-    return Need(f"{name} {split}", here, getattr(source, "size", None), 2)
+    return Need(f"{name} {split}", here, getattr(source, "size", None), 2, load=load)
 
 
 def _there(kind: str, revision: str, wanted: list[str]) -> bool:
@@ -147,7 +158,7 @@ def asked(which: profiles.Profile, item: str) -> Asked:
                 n = _rows(which, key, name, split, given)
                 needs.setdefault(data(name, split, n or None), key)
                 known &= n > 0
-                add("image", n, name, split)
+                add("image", n, pictures(name), split)
                 if name in sources.pair_names():
                     add("text", n * pairs.N_CAPTIONS, name, split)
     own = sources.LABELLED.keys() & map(str, given.values())
@@ -157,8 +168,9 @@ def asked(which: profiles.Profile, item: str) -> Asked:
     if "oti" in searched:
         steps = _last(given.get("oti_steps") or given.get("steps") or STEPS)
         updates = sum(n * (r + 1) / 2 for r, n in given.get("last", {1: steps}).items())
-        for name in labelled:
-            add("oti", (given["n_queries"] + given.get("n_gallery", 0)) * updates, name, updates)
+        inverted = given["n_queries"] + given.get("n_gallery", 0)
+        for name in map(pictures, labelled):
+            add("oti", inverted * updates, name, updates)
         add("oti", given.get("n_inverted", 0) * updates, which.pairs, updates)
     if "ovi" in searched:
         texts = [given[key] for key in ("n_texts", "n_questions", "n_half_texts") if key in given]
@@ -167,6 +179,12 @@ def asked(which: profiles.Profile, item: str) -> Asked:
     batch = {"oti": BATCH_OF_TASKS} if "native_and_oti" in code else {}
     batch |= {way: given.get(n) or int(n) for way, n in calls if n in given or n.isdigit()}
     return Asked(models, needs, work, batch, known)
+
+
+def pictures(name: str) -> str:
+    """Whose pictures a data set has: the world's label sets share theirs."""
+    labelled = name in sources.labelled_names()
+    return "world, labelled" if labelled and name.startswith("world") else name
 
 
 def _last(steps: int | list[int]) -> int:
@@ -178,9 +196,11 @@ def _rows(which: profiles.Profile, key: str, name: str, split: str, given: dict)
     if name in sources.pair_names():
         size = getattr(sources.PAIRS.get(name, {}).get(split), "rows", None)
         return min(filter(None, (size, which.n_pairs if split == "test" else which.n_train_pairs)))
+    most = ROWS_OF_SHIFTS if key == "shifted" else given.get("n_images")
+    if name.startswith("world"):
+        return min(filter(None, (sources.world().LABELLED_SPLITS[split][1], most)))
     if name not in sources.LABELLED or split != "test":
         return 0
-    most = ROWS_OF_SHIFTS if key == "shifted" else given.get("n_images")
     return min(filter(None, (sources.LABELLED[name].rows, most)), default=0)
 
 
@@ -210,12 +230,13 @@ def show(options: argparse.Namespace) -> int:
     speed = speeds.speeds(used)
     done = paths.CACHE / "done" / which.name
     past = {item: freshness.seconds(done / f"{item}.") for item in plans}
-    memory = {item: _peak(plan, speed, python) for item, plan in plans.items()}
+    counts = {name: parameters(name) for name in speed}  # once: it reads a model of one's own
+    memory = {item: _peak(plan, speed, counts, python) for item, plan in plans.items()}
     width, row = max(map(len, plans)), "{:{}}  {:>5}  {:>19}  {:>7}  {:>8}".format
     print(row("item", width, "here", "to download", "memory", "minutes"))
     for item, plan in plans.items():
         here = f"{sum(need.here for need in plan.needs)}/{len(plan.needs)}"
-        seconds = past[item] or _seconds(plan.work, speed)
+        seconds = past[item] or time_of(plan.work, speed)
         minutes = f"{seconds / 60:,.1f}" if seconds else "unknown"
         minutes += "+" * bool(seconds and not (past[item] or plan.known))
         print(row(item, width, here, _sizes(plan.needs), _gb(memory[item]), minutes))
@@ -232,8 +253,8 @@ def show(options: argparse.Namespace) -> int:
     if which.evidence == "real" and torch.cuda.is_available():
         jobs = 1  # they share the GPU
     measured = Counter({key: n for key, n in shared.items() if key[1] in speed})
-    alone = [past[item] or _seconds(plan.work, speed) or 0 for item, plan in plans.items()]
-    seconds = (_seconds(measured, speed) + sum(filter(None, past.values()))) / jobs
+    alone = [past[item] or time_of(plan.work, speed) or 0 for item, plan in plans.items()]
+    seconds = (time_of(measured, speed) + sum(filter(None, past.values()))) / jobs
     seconds = max(seconds, *alone)  # the longest item runs on one thread, however many there are
     whole = all(past[i] or (p.known and p.work and p.work <= measured) for i, p in plans.items())
     disk = _gb(sum(need.copies * (need.size or 0) for need in lacking))
@@ -280,20 +301,26 @@ def _gb(size: float | None) -> str:
     return "unknown" if size is None else f"{size / 1e9:.1f} GB"
 
 
-def _seconds(work: Counter, speed: dict) -> float | None:
+def time_of(work: Counter, speed: dict) -> float | None:
     """Seconds on one thread; None where a model was not measured."""
     if any(name not in speed for _, name, *_ in work):
         return None
     return sum(n * speed[key[1]].get(key[0], [0])[0] for key, n in work.items())
 
 
-def _peak(plan: Asked, speed: dict, python: int) -> float | None:
+def _peak(plan: Asked, speed: dict, counts: dict, python: int) -> float | None:
     """Bytes of Python, of an item's models and of its largest batch; None if not all are known."""
     if not plan.models or any(name not in speed for name in plan.models):
         return None
-    weights = sum(4 * registry.REGISTRY[name].parameters for name in plan.models)
+    weights = sum(4 * counts[name] for name in plan.models)
     batches = [plan.batch.get(k[0], BATCH) * speed[k[1]].get(k[0], [0, 0])[1] for k in plan.work]
     return python + weights + max(batches, default=0)
+
+
+def parameters(name: str) -> int:
+    """How many a model has: of a public one, that need not be here, as the registry counts them."""
+    spec = registry.REGISTRY.get(name)
+    return spec.parameters if spec else registry.load(name).parameters
 
 
 def _too_large(memory: dict[str, float | None], together: float) -> list[str]:

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from workflow import freshness, notebooks
@@ -41,7 +42,8 @@ class Steps(logging.Handler):
         super().__init__()
         self.waiting = {item: freshness.seconds(stamp) for item, stamp in stamps.items()}
         self.stamps, self.jobs = stamps, jobs
-        self.total, self.done = len(stamps), 0
+        self.steps: dict[int, str] = {}  # by job, of all that began
+        self.ended: set[str] = set()  # a step that is tried again is not among them
         self.running: dict[int, tuple[str, float]] = {}  # job -> step, when it began
         self.took: list[float] = []
         self.live = sys.stdout.isatty()
@@ -51,8 +53,11 @@ class Steps(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         event = str(getattr(record, "event", ""))
         if event == "job_info" and record.rule_name != "all":
-            step = record.wildcards.get("item") or f"training {record.wildcards['name']}"
-            self.total += step not in self.stamps
+            step = record.rule_name
+            if record.wildcards:
+                step = record.wildcards.get("item") or f"training {record.wildcards['name']}"
+            self.steps[record.jobid] = step
+            self.ended.discard(step)
             self.running[record.jobid] = step, time.monotonic()
         elif event == "job_finished" and record.job_id in self.running:
             self._end(record.job_id, "done")
@@ -65,11 +70,12 @@ class Steps(logging.Handler):
         self.waiting.pop(step, None)
         seconds = time.monotonic() - began
         self.took.append(seconds)
-        self.done += 1
+        self.ended.add(step)
         self._print(f"{self._count()} {step:44} {seconds:5.0f} s  {outcome}{self.left()}")
 
     def _count(self) -> str:
-        return f"[{self.done:{len(str(self.total))}}/{self.total}]"
+        total = len({*self.stamps, *self.steps.values()})
+        return f"[{len(self.ended):{len(str(total))}}/{total}]"
 
     def left(self) -> str:
         """Time left in words, from what each step took last time, or the others in this run."""
@@ -94,13 +100,25 @@ class Steps(logging.Handler):
             now = time.monotonic()
             if not self.running or (not self.live and now - self.shown < EVERY):
                 continue
-            running = ", ".join(f"{s} {now - t:.0f} s" for s, t in list(self.running.values()))
-            text = f"{self._count()} running: {running}{self.left()}"
+            text = f"{self._count()} {self.present()}{self.left()}"
             if self.live:
                 width = shutil.get_terminal_size().columns - 1
                 print(f"\r\033[K{text[:width]}", end="", flush=True)
             else:
                 self._print(text)
+
+    def _far(self, step: str) -> str:
+        """How far the encoding or the search is that a step is at, e.g. " (image 320 of 1,000)"."""
+        with suppress(OSError, AttributeError):
+            said = notebooks.now_file(self.stamps.get(step)).read_text(encoding="utf-8")
+            return f" ({said})" if said else ""
+        return ""
+
+    def present(self) -> str:
+        """What is running, and for how long."""
+        now, running = time.monotonic(), list(self.running.values())
+        each = (f"{step} {now - began:.0f} s{self._far(step)}" for step, began in running)
+        return f"running: {', '.join(each)}"
 
     def _print(self, text: str) -> None:
         self.shown = time.monotonic()

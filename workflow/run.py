@@ -13,24 +13,28 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lib import files, paths, profiles
-from workflow import catalogue, freshness, notebooks, progress
+from workflow import catalogue, cluster, freshness, notebooks, progress
 
 
 def run(options: argparse.Namespace) -> int:
     """Run what is missing, and say what came of it."""
     which, chosen = profiles.load(options.profile), options.items
+    where = {"jobs": options.jobs, "on": options.cluster}
+    if options.cluster:
+        cluster.check()
     with only_run():
         catalogue.warn_of_unlisted()
-        _log(which).unlink(missing_ok=True)
+        for name in ("snakemake", "downloads"):
+            _log(which, name).unlink(missing_ok=True)
         # Models first: their weights are part of the digest of what is made with them.
-        trained = _train_missing(which, chosen, options.jobs)
+        trained = _train_missing(which, chosen, where)
         to_run = freshness.missing(which, chosen, options.force)
         if not to_run and freshness.report_stamp(which).exists():
             what = f"all {len(chosen)} items are" if len(chosen) > 1 else f"{chosen[0]} is"
             print(f"Nothing to do: {what} up to date in profile {which.name}.")
             return 0
         possible = [item for item in to_run if not freshness.untrained(which, [item])]
-        ran = not possible or _snakemake(which, possible, options.jobs) == 0
+        ran = not possible or _snakemake(which, possible, **where) == 0
         done = trained and ran
         stamps = {item: freshness.stamp(which, item) for item in chosen}
         if to_run:
@@ -42,11 +46,11 @@ def run(options: argparse.Namespace) -> int:
         return _report(which) or int(not done)
 
 
-def _train_missing(which: profiles.Profile, items: list[str], jobs: int) -> bool:
+def _train_missing(which: profiles.Profile, items: list[str], where: dict) -> bool:
     """Train the models of this repository that are not there; returns whether all could be."""
     models = freshness.untrained(which, items)
     weights = [str(freshness.weights(model)) for model in models]
-    return not models or _snakemake(which, [], jobs, weights) == 0
+    return not models or _snakemake(which, [], targets=weights, **where) == 0
 
 
 def _report(which: profiles.Profile) -> int:
@@ -93,36 +97,44 @@ def only_run():
         lock.release()
 
 
-def _log(which: profiles.Profile) -> Path:
-    return paths.CACHE / "logs" / which.name / "snakemake.log"
+def _log(which: profiles.Profile, name: str = "snakemake") -> Path:
+    return paths.CACHE / "logs" / which.name / f"{name}.log"
 
 
 def _snakemake(
-    which: profiles.Profile, items: list[str], jobs: int, targets: Sequence[str] = ("all",)
+    which: profiles.Profile,
+    items: list[str],
+    jobs: int,
+    targets: Sequence[str] = ("all",),
+    on: str | None = None,
 ) -> int:
     """Run the workflow for these items; what happens is printed from inside of it."""
     command = [
-        *(sys.executable, "-m", "snakemake", *targets, "--cores", str(jobs), "--keep-going"),
+        *(sys.executable, "-m", "snakemake", *targets, "--keep-going"),
+        *(cluster.arguments(on, jobs) if on else ("--cores", str(jobs))),
         *("--snakefile", paths.ROOT / "workflow" / "Snakefile"),
         *("--directory", paths.CACHE / "snakemake", "--nolock", "--ignore-incomplete"),
         *("--rerun-triggers", "mtime", "--scheduler", "greedy"),
         *("--config", f"profile={which.name}", f"items={' '.join(items)}", "runner=1"),
     ]
-    if _on_gpu(which):  # sixteen notebooks at once would fill its memory
+    if on:
+        command.append(f"cluster={on}")
+    elif _on_gpu(which):  # sixteen notebooks at once would fill its memory
         command += ["gpu=1", "--resources", "gpu=1"]
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     _log(which).parent.mkdir(parents=True, exist_ok=True)
     with _log(which).open("a") as log:
         # A group of its own, so that all of it can be stopped, and nothing else. It ends by itself
-        # when this end of its standard input is closed (`progress.end_with_runner`).
+        # when this end of its standard input is closed (`progress.end_with_runner`), and on a
+        # cluster its jobs with it (`cluster.follow_jobs`).
         process = subprocess.Popen(
             command, env=surroundings(), stdin=subprocess.PIPE, stderr=log, start_new_session=True
         )
         try:
             return process.wait()
         except KeyboardInterrupt:
-            _stop(process)
+            _stop(process, on)
             raise
 
 
@@ -139,12 +151,15 @@ def _interrupt(*_):
     raise KeyboardInterrupt
 
 
-def _stop(process: subprocess.Popen) -> None:
+def _stop(process: subprocess.Popen, on: str | None = None) -> None:
     """End a process group: with a request first, after ten seconds by force."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # a second one would leave the group to itself
     with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
+        if on:
+            process.stdin.close()  # a signal would let it wait for its jobs
+        else:
+            os.killpg(process.pid, signal.SIGTERM)
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             process.poll()

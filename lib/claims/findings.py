@@ -287,6 +287,14 @@ def collect(found: Iterable[dict]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def beyond(found: Iterable[dict]) -> pd.DataFrame:
+    """The findings on claims beyond the four papers, one row per finding (`COLUMNS`)."""
+    claims = papers.beyond()
+    found = [*found]
+    rows = [_row(of, one) for name, of in claims.items() for one in found if one["claim"] == name]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
 def _row(claim: papers.Claim, finding: dict) -> dict:
     low, high = finding.get("interval") or (None, None)
     its = {key: finding.get(key, "") for key in COLUMNS if key not in ("measured", "low", "high")}

@@ -96,12 +96,14 @@ def beyond() -> dict[str, Claim]:
 @functools.cache
 def _beyond() -> tuple[dict[str, Claim], dict[str, str]]:
     """The claims of `beyond`, checked, and every rule by the id of its claim."""
-    document, found = _document(BEYOND), {}
-    for position, entry in enumerate(document["claims"], start=1):
+    document, found, last = _document(BEYOND), {}, 0
+    for entry in document["claims"]:
+        position = entry.get("number", last)
         what = f"{BEYOND}: claim {position}"
         _check_keys(what, entry, _CLAIM_KEYS | {"rule", "change"}, {"note", "arxiv"})
-        if entry["number"] != position:
-            raise ValueError(f"{what} is numbered {entry['number']}.")
+        if position <= last:
+            raise ValueError(f"{what} follows number {last}: numbers must rise.")
+        last = position
         _check_text(what, entry, {"text", "where", "value", "rule", "change"})
         if entry.get("arxiv", "") not in {"", *document["papers"]}:
             raise ValueError(f"{what}: the paper {entry['arxiv']} is not described.")

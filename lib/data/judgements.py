@@ -132,6 +132,18 @@ def resampled_agreement(
     return found
 
 
+def one_exchanged(judged: Dataset, seed: int = 0) -> tuple[np.ndarray, Dataset]:
+    """A row of each image, drawn, and the captions with the lowest of all ratings in these rows.
+
+    For a caption that says nothing of the image to take the place of the one judged: its score is
+    for the caller to exchange.
+    """
+    rng, ratings = np.random.default_rng(seed), np.array(judged["ratings"][:])
+    rows = np.array([rng.choice(its) for its in rows_by_image(judged)])
+    ratings[rows] = ratings.min()
+    return rows, judged.remove_columns("ratings").add_column("ratings", ratings.tolist())
+
+
 def _judged(folder: Path, key: str, entry: dict, raters: int) -> Iterator[dict]:
     """One row per candidate: its raters' entries follow each other in the file."""
     judged = entry["human_judgement"]

@@ -30,6 +30,7 @@ from lib.encoders.towers import Model, Parts
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
 PICKLE = "open_clip_pytorch_model.bin"
+UNTRAINED = "-untrained"  # behind the name of the user's own model: its architecture, drawn anew
 NORMALISATION = "normalisation.safetensors"  # ours: I0T's last layers, where a model has them
 
 
@@ -141,6 +142,12 @@ REGISTRY: dict[str, Spec] = {name: Spec(folder=paths.MODELS / name) for name in 
         revision="18d0535469bb561bf468d76c1d73aa35156c922b",
         parameters=427_616_513,
     ),
+    "openai-vit-l-14-untrained": Spec(
+        arch="ViT-L-14-quickgelu",
+        tag="openai",
+        trained=False,
+        parameters=427_616_513,
+    ),
     "openai-rn50": Spec(
         arch="RN50-quickgelu",
         tag="openai",
@@ -226,20 +233,26 @@ def load(name: str, device: str | None = None) -> Model:
 
     A folder or repository must hold open_clip_config.json (with model_cfg, and preprocess_cfg with
     mean and std) and open_clip_model.safetensors; with text_cfg.hf_tokenizer_name set, a Hugging
-    Face tokenizer too. `device` defaults to CUDA where there is one, except for models from a
-    folder, whose results must not depend on the machine.
+    Face tokenizer too. What `./run_all.sh --model` was given has the name of its profile, and with
+    "-untrained" behind it, random weights. `device` defaults to CUDA where there is one, except for
+    the small models of this repository, whose results must not depend on the machine.
 
     Raises: ValueError for an unknown name or a folder in another format; NotAvailable if the model
     has not been trained or cannot be downloaded.
     """
     spec = REGISTRY.get(name)
-    public = name.startswith("hf-hub:") or (spec and (spec.arch or spec.blip or spec.how))
-    device = device or ("cuda" if public and torch.cuda.is_available() else "cpu")
+    shipped = name in MINI
+    device = device or ("cpu" if shipped or not torch.cuda.is_available() else "cuda")
     if spec and not spec.trained:
         return _untrained(name, spec, torch.device(device))
+    trained = name.removesuffix(UNTRAINED)
+    if not spec and trained != name and own(trained):
+        model = load(trained, device)
+        parts = Parts(random_twin(trained, 0), model.preprocess, model.tokenizer)
+        return _with_random_weights(name, parts, model.device)
     folder = _folder(name, spec)
     if spec and spec.arch:
-        _check_training(name, spec, folder)
+        check_training(name, spec, folder)
     if spec and spec.blip:
         return _load_blip(name, folder, torch.device(device))
     return _load_folder(name, folder, torch.device(device))
@@ -277,6 +290,12 @@ def note(name: str | None) -> str:
     return REGISTRY[name].note if name in REGISTRY else ""
 
 
+def own(name: str) -> Path | None:
+    """The folder of the model that `./run_all.sh --model` gave this name; None if there is none."""
+    there = profiles.own(name).is_file() and profiles.load(name).own
+    return Path(there) if there else None
+
+
 def folder(name: str) -> Path:
     """The folder of a model that `load` gives, downloaded if need be. Raises: as `load`."""
     return _folder(name, REGISTRY.get(name))
@@ -291,10 +310,12 @@ def _folder(name: str, spec: Spec | None) -> Path:
         return spec.folder
     if spec:
         return _public(name, spec)
+    if there := own(name):
+        return there
     if name.startswith("local-dir:"):
         return Path(name.removeprefix("local-dir:")).expanduser().resolve()
     if name.startswith("hf-hub:"):
-        return download.fetch(*pinned(name), [CONFIG, WEIGHTS], also=TOKENIZER)
+        return download.fetch(*pinned(name), [CONFIG, WEIGHTS], also=[*TOKENIZER, "config.json"])
     known = [*REGISTRY, "local-dir:FOLDER", "hf-hub:REPOSITORY@COMMIT"]
     raise ValueError(suggestions.unknown("model", name, known))
 
@@ -331,7 +352,8 @@ def _public(name: str, spec: Spec) -> Path:
         ) from error
 
 
-def _config(name: str, folder: Path) -> dict:
+def configuration(name: str, folder: Path) -> dict:
+    """A model's open_clip_config.json. Raises: ValueError if it is not whole."""
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
         raise ValueError(f"{name}: {folder} must hold {CONFIG} and {WEIGHTS}.")
     try:
@@ -346,7 +368,17 @@ def _config(name: str, folder: Path) -> dict:
     return config
 
 
-def _check_training(name: str, spec: Spec, folder: Path) -> None:
+def listed(repo: str) -> Spec | None:
+    """What open_clip's table of published weights says of a repository; None if it has none."""
+    import open_clip
+
+    for arch, tag in open_clip.list_pretrained():
+        if open_clip.get_pretrained_cfg(arch, tag).get("hf_hub", "").rstrip("/") == repo:
+            return Spec(arch=arch, tag=tag)
+    return None
+
+
+def check_training(name: str, spec: Spec, folder: Path) -> None:
     """Refuse a configuration that is not the one the weights were trained with.
 
     The wrong activation, or texts in upper case for a SigLIP, make no error, only bad embeddings,
@@ -354,7 +386,7 @@ def _check_training(name: str, spec: Spec, folder: Path) -> None:
     """
     import open_clip
 
-    found = _config(name, folder)["model_cfg"]
+    found = configuration(name, folder)["model_cfg"]
     quick = found.get("quick_gelu", False)
     if quick != spec.quick_gelu:
         raise ValueError(
@@ -371,20 +403,21 @@ def _check_training(name: str, spec: Spec, folder: Path) -> None:
 
 
 def _load_folder(name: str, folder: Path, device: torch.device) -> Model:
-    own = bool(_config(name, folder)["model_cfg"]["text_cfg"].get("hf_tokenizer_name"))
+    text = configuration(name, folder)["model_cfg"]["text_cfg"]
+    own_tokenizer = bool(text.get("hf_tokenizer_name"))
     try:
         with safe_open(folder / WEIGHTS, "pt") as file:
             scale = file.get_tensor("logit_scale").float().exp().item()
             sizes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(_misfit(name, WEIGHTS, error)) from error
-    parts = [CONFIG, WEIGHTS, NORMALISATION, *(TOKENIZER if own else ())]
+    parts = [CONFIG, WEIGHTS, NORMALISATION, *(TOKENIZER if own_tokenizer else ())]
     return Model(
         name,
         _hash_files(folder, parts),
         scale,
         device,
-        functools.partial(_build, name, folder, own),
+        functools.partial(_build, name, folder, own_tokenizer),
         _normalisation(name, folder),
         parameters=sum(math.prod(size) for key, size in sizes.items() if not _running(key)),
     )
@@ -448,6 +481,9 @@ def _normalisation(name: str, folder: Path) -> torch.nn.ModuleDict:
 
 def _misfit(name: str, what: str, error: Exception) -> str:
     reason = " ".join(str(error).split())[:300]
+    size = r"torch\.Size\(\[(.*?)\]\)"
+    if found := re.search(rf"size mismatch for (\S+): .*?{size}.*?{size}", reason):
+        reason = f"{found[1]} is ({found[2]}) in one and ({found[3]}) in the other"
     return f"{name}: {what} are damaged or do not fit each other ({reason})."
 
 
@@ -456,12 +492,16 @@ def _untrained(name: str, spec: Spec, device: torch.device) -> Model:
 
     with _drawn_from(0):
         clip, _, preprocess = open_clip.create_model_and_transforms(spec.arch)
-    digest = hashlib.sha256(spec.arch.encode())
-    for key, value in sorted(clip.state_dict().items()):
-        digest.update(key.encode() + value.contiguous().numpy().tobytes())
     parts = Parts(clip, preprocess, open_clip.get_tokenizer(spec.arch))
-    scale = clip.logit_scale.float().exp().item()
-    count = sum(each.numel() for each in clip.parameters())
+    return _with_random_weights(name, parts, device, spec.arch)
+
+
+def _with_random_weights(name: str, parts: Parts, device: torch.device, arch: str = "") -> Model:
+    digest = hashlib.sha256(arch.encode())
+    for key, value in sorted(parts.clip.state_dict().items()):
+        digest.update(key.encode() + value.contiguous().numpy().tobytes())
+    scale = parts.clip.logit_scale.float().exp().item()
+    count = sum(each.numel() for each in parts.clip.parameters())
     return Model(name, digest.hexdigest(), scale, device, lambda: parts, parameters=count)
 
 
@@ -485,7 +525,7 @@ def random_twin(name: str, seed: int) -> torch.nn.Module:
     import open_clip
 
     folder = _folder(name, REGISTRY.get(name))
-    _config(name, folder)
+    configuration(name, folder)
     with _drawn_from(seed):
         return open_clip.create_model(f"local-dir:{folder}", load_weights=False).eval()
 

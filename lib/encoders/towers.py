@@ -57,7 +57,9 @@ class Model:
     def _parts(self) -> Parts:
         parts = self.build()
         if self.device.type == "cuda":
-            torch.backends.cudnn.allow_tf32 = False  # float32 means float32, in convolutions too
+            # float32 means float32. TensorFloat-32 keeps 10 of its 23 bits: PyTorch uses it in
+            # convolutions unless told not to, and in matrix products where somebody said so.
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         clip = parts.clip.float().eval().requires_grad_(False).to(self.device)
         return parts._replace(clip=clip)
 
@@ -72,6 +74,11 @@ class Model:
     @property
     def tokenizer(self) -> Callable:
         return self._parts.tokenizer
+
+    @functools.cached_property
+    def dimensions(self) -> int:
+        """How many the embeddings have."""
+        return self.encode_text(["a"]).shape[1]
 
     def encode_image(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """PIL images -> embeddings (n, d): float32, CPU, L2-normalised.

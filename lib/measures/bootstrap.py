@@ -193,6 +193,36 @@ def resampled_mean(items, n_bootstrap: int = 1000, seed: int = 0) -> Resampled:
     return Resampled(float(items.mean()), _means_of_resamples(items, n_bootstrap, seed))
 
 
+def by_blocks(
+    statistics: Callable[[np.ndarray], Mapping[object, float]],
+    n: int,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+    blocks: int = 50,
+) -> dict[object, Resampled]:
+    """Smooth statistics of n items by key, and on resamples of random blocks of them.
+
+    `statistics(indices)` gives all of them. For what repeated items would bias (neighbours, mutual
+    information), or what is slow: it is computed once without each block, never on an item twice.
+    The pseudo-values, (blocks - 1) times (their mean - each), are resampled about the value of all
+    items. The blocks depend on `n` and `seed` alone, so that differences are paired. Source: the
+    jackknife with groups, Efron & Tibshirani, An Introduction to the Bootstrap, chapter 11.
+
+    Raises: ValueError for fewer than 2 items or 100 resamples.
+    """
+    blocks = min(blocks, n)
+    block = np.random.default_rng(seed).permutation(n) % blocks
+    values = statistics(np.arange(n))
+    without = [statistics(np.flatnonzero(block != b)) for b in range(blocks)]
+    found = {}
+    for key, value in values.items():
+        each = np.array([one[key] for one in without])
+        moves = (blocks - 1) * (each.mean() - each)
+        draws = value + _means_of_resamples(moves, n_bootstrap, seed)
+        found[key] = Resampled(float(value), draws)
+    return found
+
+
 def mean_of(several: Sequence[Resampled]) -> Resampled:
     """The mean of several numbers on the same resamples, on each of them."""
     values, draws = zip(*((one.value, one.draws) for one in several), strict=True)

@@ -188,6 +188,32 @@ def precision_in_set(query, gallery, label, measure=average_precision) -> np.nda
     return 100 * precision_by_class(query, gallery, own, others, measure)
 
 
+def ndcg(scores, relevance, k: int = 10) -> np.ndarray:
+    """(n,) nDCG@k of n queries, in [0, 1]: DCG by the scores, over the DCG of the best order.
+
+    DCG is the sum of relevance / log2(rank + 1) over the k first. `scores` and `relevance` (n, m):
+    of each query and item; what has a score of -inf is not among the items. Items of equal score
+    rank in their order. 0 where nothing is relevant. Source: Järvelin & Kekäläinen, Cumulated
+    gain-based evaluation of IR techniques, ACM TOIS 20 (2002).
+
+    Raises: ValueError if the two do not match, or for a negative relevance, or k below 1.
+    """
+    scores, relevance = np.asarray(scores), np.asarray(relevance, np.float64)
+    if scores.ndim != 2 or scores.shape != relevance.shape:
+        raise ValueError(
+            f"scores and relevance must be two matrices (n, m), not {scores.shape} and "
+            f"{relevance.shape}."
+        )
+    if k < 1 or not relevance.min() >= 0:
+        raise ValueError(f"k must be at least 1, not {k}, and no relevance negative.")
+    relevance = np.where(np.isneginf(scores), 0, relevance)
+    discount = 1 / np.log2(np.arange(min(k, scores.shape[1])) + 2)
+    first = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    best = -np.sort(-relevance, axis=1)[:, :k] @ discount
+    found = np.take_along_axis(relevance, first, axis=1) @ discount
+    return np.divide(found, best, out=np.zeros(len(scores)), where=best > 0)
+
+
 def misordered(scores, near, far) -> float:
     """Share of triples (query, near item, far item) whose far item scores higher; nan without any.
 

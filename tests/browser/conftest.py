@@ -1,10 +1,15 @@
 """A real browser: Chromium without a window, driven by playwright."""
 
+import functools
+import http.server
 import importlib.util
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
+
+from lib import paths
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # JupyterLab says so of its debugger whenever a kernel is restarted.
@@ -44,3 +49,24 @@ def page(chromium):
     yield page
     context.close()
     assert not [error for error in errors if not error.startswith(HARMLESS)]
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="session")
+def website(tmp_path_factory):
+    """Folder and address of the site, built and served."""
+    from docs import site
+
+    folder = tmp_path_factory.mktemp("website")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "CACHE", folder / "cache")
+        built = site.build("mini", folder / "site")
+    handler = functools.partial(Quiet, directory=built)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield built, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()

@@ -1,12 +1,7 @@
 """The website in a real browser: it sorts, filters and searches, by keyboard too, on any screen."""
 
-import functools
-import http.server
-import threading
-
 import pytest
 
-from lib import paths
 from lib.claims import papers
 
 pytestmark = [
@@ -14,27 +9,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),  # MyST-NB's, of Sphinx
 ]
 PHONE = {"width": 390, "height": 844}
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture(scope="module")
-def website(tmp_path_factory):
-    """Folder and address of the site, built and served."""
-    from docs import site
-
-    folder = tmp_path_factory.mktemp("website")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paths, "CACHE", folder / "cache")
-        built = site.build("mini", folder / "site")
-    handler = functools.partial(Quiet, directory=built)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield built, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 def column(page, attribute: str) -> list[str]:
