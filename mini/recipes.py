@@ -39,6 +39,7 @@ class Recipe:
     normalise: str = ""  # "batch" or "layer": one more layer on each tower's normalised embedding
     trains: str = "all"  # or "normalisation" (I0T_async), "projections" (PAC-S)
     steps: int = 800
+    norm_gain: float = 1.0  # at the start, of the last norm of each tower
     tagging_steps: int = 450  # before them: the image tower alone learns to tag (`mini.training`)
     batch: int = 128
     learning_rate: float = 2e-3
@@ -64,7 +65,7 @@ class Recipe:
     group: int = 16
 
 
-LATER = ("scale_rate", "captions")  # fields that models from before do not record
+LATER = ("scale_rate", "captions", "norm_gain")  # fields that models from before do not record
 
 
 def described(recipe: Recipe) -> dict:

@@ -100,6 +100,9 @@ def build(recipe: Recipe) -> torch.nn.Module:
         _start_from(model, recipe.start)
     model.logit_scale.data.fill_(math.log(recipe.logit_scale))
     model.logit_scale.requires_grad_(recipe.learn_scale)
+    if recipe.norm_gain != 1:
+        for norm in (model.visual.ln_post, model.ln_final):
+            norm.weight.data.fill_(recipe.norm_gain)
     for block in model.modules():
         if isinstance(block, torch.nn.MultiheadAttention):
             block.dropout = recipe.dropout
