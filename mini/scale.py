@@ -1,4 +1,4 @@
-"""What changes with scale: the base recipe with d = width, on fewer or more samples, in other widths.
+"""What changes with scale: the base recipe with d = width, on fewer or more samples, other widths.
 
 `python -m mini.scale` trains what `scale.csv` lacks, measures it and adds its rows. The weights are
 dropped then: together they would be larger than everything that this repository ships. A stopped
