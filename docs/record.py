@@ -2,7 +2,8 @@
 
 `python -m docs.record` is for maintainers. An item whose code, verdicts and numbers are those of
 the record already keeps its committed outputs: rewriting them all costs the history 20 MB.
-`python -m docs.record --add FILE` checks a bundle that somebody else's run made, and adds it.
+`python -m docs.record --add FILE` checks a bundle that somebody else's run made, and adds it;
+`--pages` only writes anew what follows from the record, the models and `CITATION.cff`.
 """
 
 import argparse
@@ -89,7 +90,7 @@ def add(file: Path) -> str:
 
 
 def pages() -> None:
-    """Write what is made from the record and the models: RESULTS.md and the tables."""
+    """Write what follows from the record, the models and CITATION.cff: RESULTS.md, both READMEs."""
     made = evidence.read()
     found, beyond = findings.collect(made), findings.beyond(made)
     text = results.results_md(found, beyond, results.about(evidence.bundles()), paths.ROOT)
@@ -112,10 +113,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m docs.record", description=__doc__)
     parser.add_argument("--profile", default="mini")
     parser.add_argument("--add", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument("--pages", action="store_true")
     options = parser.parse_args(arguments)
     try:
-        if options.add:
-            print("\n".join(add(file) for file in options.add))
+        if options.add or options.pages:
+            print("".join(f"{add(file)}\n" for file in options.add or ()), end="")
             pages()
         else:
             print("\n".join(record(options.profile)))
