@@ -149,13 +149,15 @@ def _json(content: dict) -> bytes:
 
 
 def crate(about: dict, release: Release, entries: list[Entry]) -> dict:
-    """The RO-Crate of files: what they are, whose, under which licence, with their SHA-256."""
+    """The RO-Crate of files: what they are, whose, under which licence, with their SHA-256.
+
+    The licence is the root's; by the specification it holds for every file in the crate.
+    """
     licence = f"https://spdx.org/licenses/{about['license']}"
     authors, papers = _authors(about), _papers(about)
-    data = [_file(entry, licence) for entry in entries]
+    data = [_file(entry) for entry in entries]
     folders = _folders(data)
-    inside = {part["@id"] for folder in folders for part in folder["hasPart"]}
-    top = [each for each in data if each["@id"] not in inside]
+    top = [each for each in data if "/" not in each["@id"]]
     root = {
         "@id": "./",
         "@type": "Dataset",
@@ -165,6 +167,7 @@ def crate(about: dict, release: Release, entries: list[Entry]) -> dict:
         "datePublished": release.time.date().isoformat(),
         "license": {"@id": licence},
         "author": _refer(authors),
+        "publisher": _refer(authors),
         "keywords": about["keywords"],
         "citation": _refer(papers),
         "hasPart": _refer([*folders, *top]),
@@ -193,11 +196,13 @@ def crate(about: dict, release: Release, entries: list[Entry]) -> dict:
     return {"@context": f"{SPECIFICATION}/context", "@graph": graph}
 
 
-def _refer(entities: list[dict]) -> list[dict]:
-    return [{"@id": entity["@id"]} for entity in entities]
+def _refer(entities: list[dict]) -> list[dict] | dict:
+    """References to entities; to a single one, as the specification wants it, without a list."""
+    made = [{"@id": entity["@id"]} for entity in entities]
+    return made[0] if len(made) == 1 else made
 
 
-def _file(entry: Entry, licence: str) -> dict:
+def _file(entry: Entry) -> dict:
     return {
         "@id": quote(entry.name),
         "@type": "File",
@@ -205,7 +210,6 @@ def _file(entry: Entry, licence: str) -> dict:
         "encodingFormat": FORMATS.get(Path(entry.name).suffix[1:], "text/plain"),
         "contentSize": str(entry.size),
         "sha256": entry.sha256,
-        "license": {"@id": licence},
     }
 
 
