@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from docs import bundles, readme, results
+from docs import bundles, models, readme, results
 from lib import files, paths, profiles
 from lib.claims import evidence, findings
 from workflow import catalogue, freshness, notebooks
@@ -97,7 +97,7 @@ def pages() -> None:
     files.write_text(paths.ROOT / "RESULTS.md", text)
     page = paths.ROOT / "README.md"
     files.write_text(page, readme.readme(page.read_text(encoding="utf-8")))
-    files.write_text(paths.MODELS / "README.md", readme.models_md())
+    files.write_text(paths.MODELS / "README.md", models.page())
 
 
 def _write_back(which: profiles.Profile, item, made: list[dict], before: list[dict]) -> bool:
