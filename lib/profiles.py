@@ -35,8 +35,8 @@ class Profile(BaseModel):
         n_pairs: pairs of the test split that are used.
         n_train_pairs: pairs of the train split that are used to fit means.
         n_bootstrap: resamples behind every interval.
-        query_caption: the caption that stands for an image where only one is used, counted from 0:
-            the world's fourth names everything, those of COCO and Flickr30k are all alike.
+        query_caption: the caption used where an image needs only one, counted from 0. The world's
+            fourth caption names everything; those of COCO and Flickr30k are all alike.
         pairs_2: a second data set of pairs, if there is one.
         targets: data sets of pairs to retrieve from beyond the main one, and to fine-tune on.
         also: further models that a comparison over models may use, inversions included.

@@ -109,7 +109,7 @@ def load_shifts(
         names: label set -> data set. Of the world's, each has its twins as further splits; of
             public ones, which have none, the first that can be had is taken.
         shifted: "test" and shifts -> public data sets that are twins of each other, as a profile
-            has them: they are taken in place of the others, by the name of the one without a shift.
+            has them. They replace the others, under the name of the one without a shift.
         splits_of: label set -> the splits that are wanted, "test" first.
         n: at most so many rows of each.
         n_public: at most so many random rows of each public set.
@@ -132,8 +132,8 @@ def load_shifts(
 def beside(sets: Mapping[str, str], columns: Sequence[str]) -> tuple[dict[str, str], str]:
     """Titles of a paper's accuracy columns where they are those of ours, and a word on the others.
 
-    The drawn world's label sets stand for the paper's, in their order. A public set stands for
-    itself alone: what the paper measured on another one keeps a title of its own.
+    The drawn world's label sets take the paper's titles, in their order. A public set takes only
+    its own: what the paper measured on another set keeps a separate title.
 
     Args:
         sets: short name -> data set, of those that are measured here.
@@ -217,8 +217,8 @@ def text_retrieval(
 ) -> dict[object, np.ndarray]:
     """Which other captions of its image does a caption find? By kind of query, in points.
 
-    Row i of each kind of query (n, d) stands for the `caption`-th caption of image i; the gallery
-    are all other captions of all images, as native embeddings. The measure is average precision.
+    Row i of each kind of query (n, d) is for the `caption`-th caption of image i. The gallery is
+    all other captions of all images, as native embeddings. The metric is average precision.
     Source: Cross the Gap section 5.2, where the query is the first caption.
 
     Args:

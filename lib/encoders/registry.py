@@ -41,7 +41,7 @@ class Spec:
     Attributes:
         folder: a folder in open_clip's format.
         how: what to do where the folder is not there; by default, to train it.
-        arch, tag: open_clip's names; its table says which hub repository the tag stands for.
+        arch, tag: open_clip's names; its table gives the hub repository of the tag.
         blip: repository of a BLIP in the format of transformers.
         revision: commit of the repository; empty: that of its first use here (`download.present`).
         trained: False for the randomly initialised twin of the architecture.

@@ -335,11 +335,11 @@ def minus(
 def simultaneous(estimates: Mapping[object, Estimate]) -> dict[object, Estimate]:
     """The same estimates with intervals for a family of comparisons with 0, by Holm's method.
 
-    A rule that looks for the worst of many comparisons would find one by chance. The comparison
-    with the most evidence against 0 gets the interval of level 1 - 0.05 / m, the next one that of
-    1 - 0.05 / (m - 1), and so on; once an interval holds 0, so do all that follow in that order
-    (they keep the width of that step). Each side of an interval is stretched by the ratio of the
-    normal quantiles. Source: Holm, Scandinavian Journal of Statistics 6 (1979) 65-70.
+    A rule that looks for the worst of many comparisons would find one by chance. So the comparison
+    with the most evidence against 0 gets an interval of level 1 - 0.05 / m, the next one an
+    interval of level 1 - 0.05 / (m - 1), and so on. Once an interval contains 0, all that follow
+    contain it, too, and keep the level of that step. Each side of an interval is stretched by the
+    ratio of the normal quantiles. Source: Holm, Scandinavian Journal of Statistics 6 (1979) 65-70.
     """
     ordered = sorted(estimates, key=lambda key: -_evidence(estimates[key]))
     wider, m = {}, len(ordered)

@@ -149,9 +149,9 @@ def linear_separability_interval(
 ) -> bootstrap.Estimate:
     """`linear_separability` of pairs (n, d each), by bootstrap over held-out pairs.
 
-    One split and one regression, and a pair is held out as a whole: what is learnt of a text tells
-    against its image, so that with rows split one by one, modalities that lie alike would be told
-    apart worse than by chance.
+    There is one split and one regression, and a pair is held out as a whole. If rows were split one
+    by one, a text in the training half would tell against its image in the other: modalities that
+    lie alike would be told apart worse than by chance.
 
     Raises: ValueError for fewer than 7 pairs or 100 resamples, or x and y that are no pairs.
     """
@@ -167,7 +167,7 @@ def _squared_errors(x, y, seed: int, whole_pairs: bool = False) -> tuple[np.ndar
     n = sum(len(index) for _, index, _ in fit)
     centre = sum(block.sum(0, dtype=np.float64) for block, _ in _blocks(fit)) / n
     label_centre = sum(label * len(index) for _, index, label in fit) / n
-    # Normal equations in float64, block by block: d x d whatever n. LAPACK's gelsy gives the
+    # Normal equations in float64, block by block: d x d for any n. LAPACK's gelsy gives the
     # smallest solution where n < d, as its default does, in less than half the time.
     gram, moment = 0, 0
     for block, label in _blocks(fit):

@@ -96,8 +96,8 @@ def object_bias(
 def logit_entropy(x, y, scale: float, batch: int = 128, seed: int = 0) -> np.ndarray:
     """Entropy in nats of images' softmax over the texts of their batch; each in [0, log batch].
 
-    The pairs (n, d each) are shuffled into batches, as in training; those left over are left out,
-    so that the result has n // batch * batch numbers, of the same pairs for every model.
+    The pairs (n, d each) are shuffled into batches, as in training, and an incomplete last batch is
+    dropped. The result has n // batch * batch numbers, for the same pairs with every model.
     Source: section 6.2.
 
     Raises: ValueError for fewer pairs than a batch, or x and y that are no pairs.
