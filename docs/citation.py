@@ -22,7 +22,7 @@ def read(text: str | None = None) -> dict:
 def repository(about: dict) -> str:
     """The repository on GitHub as "owner/name".
 
-    Raises: ValueError if `repository-code` is no address of one.
+    Raises: ValueError if `repository-code` is not the address of one.
     """
     address = about.get("repository-code", "")
     found = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(\.git)?/?", address)

@@ -94,7 +94,7 @@ class Profile(BaseModel):
 
 
 def check_name(name: str) -> None:
-    """Refuse a name for the user's own that is no folder's, or a shipped profile's.
+    """Refuse a name for the user's own that cannot be a folder's, or a shipped profile's.
 
     Raises: ValueError.
     """

@@ -657,7 +657,7 @@ def _recipe(name: str) -> Recipe:
 
 
 def _same_recipe(work: Path, wanted: dict) -> None:
-    """A checkpoint of another recipe is no start for this one."""
+    """A checkpoint of another recipe is not a start for this one."""
     note = work / "recipe.json"
     if not note.is_file() or json.loads(note.read_text()) != wanted:
         (work / "checkpoint.pt").unlink(missing_ok=True)

@@ -65,7 +65,7 @@ def train(
 def training_pairs(which: profiles.Profile) -> tuple[str, Dataset]:
     """The first of a profile's pairs of which the train split can be had, and that split.
 
-    Raises: NotAvailable if none can be had.
+    Raises: NotAvailable if none is available.
     """
     named = dict.fromkeys(filter(None, [which.pairs, which.pairs_2, *which.targets]))
     name, rows, missing = load_first_pairs([*named], "train")

@@ -157,7 +157,7 @@ def pairs_by_model(
     """Images and first captions (n, d) of pairs by each model, and of the published CLIP (`CLIP`).
 
     What is measured on the profile's models and on real embeddings alike. The second return value
-    is a sentence where the published ones cannot be had, else empty.
+    is a sentence where the published ones are not available, else empty.
 
     Args:
         names: models of the registry.

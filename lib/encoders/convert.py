@@ -150,7 +150,7 @@ def transformers(folder: Path, sha256: str = "") -> Converted:
 
 
 def published_pickle(source: Path, sha256: str = "") -> Converted:
-    """An open_clip folder whose weights are a pickle, of which the publisher says the SHA-256."""
+    """An open_clip folder whose weights are a pickle with the SHA-256 that its publisher gives."""
     folder = source if source.is_dir() else source.parent
     file = source / PICKLE if source.is_dir() else source
     config = formats.read(folder, CONFIG)
@@ -286,7 +286,7 @@ HUB = {
 def fetched(kind: str, source: str) -> Path:
     """The folder of `hf-hub:REPOSITORY@COMMIT`, downloaded if need be.
 
-    Raises: ValueError without a commit, or for a kind that is no repository; NotAvailable.
+    Raises: ValueError without a commit, or for a kind that is not a repository; NotAvailable.
     """
     if kind not in HUB:
         raise ValueError(f"{kind} is read from a file: download it, and give its path.")
@@ -296,7 +296,7 @@ def fetched(kind: str, source: str) -> Path:
 def place(source: str, name: str | None) -> Path:
     """Where a converted model goes: a folder of the cache, or the path that `name` is.
 
-    Raises: ValueError for a name that is no file name.
+    Raises: ValueError for a name that is not a file name.
     """
     if name and "/" in name:
         return Path(name).expanduser().resolve()

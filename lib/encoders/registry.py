@@ -264,8 +264,8 @@ def roles(p: profiles.Profile, labels: Mapping[str, str]) -> tuple[dict[str, lis
     Args:
         labels: role -> what to call it, in the order of the result.
 
-    Returns: the names, and a word on each role that the profile lacks, or whose model cannot be had
-        ("" if there is none).
+    Returns: the names, and a note on each role that the profile lacks, or whose model is not
+        available ("" if there is none).
     """
     named = {role: p.seeds(role) for role in labels if role in p.models}
     every = [name for names in named.values() for name in names]

@@ -65,8 +65,8 @@ def interval(
 ) -> Estimate:
     """Interval of `statistic(indices)`, a number computed from the items that `indices` (n,) names.
 
-    The value is that of every item once; each of the `n_bootstrap` resamples draws n of the n items
-    with replacement. Taking several arrays at the same indices makes it paired:
+    The value is that of all items; each of the `n_bootstrap` resamples draws n of the n items with
+    replacement. Taking several arrays at the same indices makes it paired:
     `interval(lambda i: kendall(a[i], r[i]) - kendall(b[i], r[i]), len(r))`. A resample for which
     the statistic is nan makes the interval nan. Source: Efron & Tibshirani, An Introduction to the
     Bootstrap, chapter 13 (percentile interval).
@@ -240,9 +240,9 @@ def least_squares(design: np.ndarray, several: Sequence[Resampled]) -> list[Resa
 def over_seeds(each: Sequence[Resampled], minus: Sequence[Resampled] | None = None) -> Estimate:
     """Mean of a number over training seeds, and its interval over seeds and test items.
 
-    `each` is the number with each seed, on the same resamples of the same items; what is `minus` is
-    subtracted seed by seed. The half-width is the root of the sum of two squares: that of Student's
-    interval over the seeds (4.3 standard errors for three), and that of the bootstrap of their mean
+    `each` is the number with each seed, on the same resamples of the same items; `minus` is
+    subtracted seed by seed. The half-width is sqrt(a^2 + b^2): a is the half-width of Student's
+    interval over the seeds (4.3 standard errors for three), b that of the bootstrap of their mean
     over the items.
 
     Raises: ValueError for fewer than 2 seeds, or another number of seeds to subtract.

@@ -26,7 +26,7 @@ def relative_gap(x, y, n_bootstrap: int = 1000, seed: int = 0) -> Resampled:
     modalities' mean d between different rows. 0 where every image lies on its text. Source: section
     4.1, Eq. 2, and `compute_rmg` of the code.
 
-    Raises: ValueError for fewer than 2 pairs or 100 resamples, or x and y that are no pairs.
+    Raises: ValueError for fewer than 2 pairs or 100 resamples, or x and y that are not pairs.
     """
     x, y = (validation.unit(each).astype(np.float64) for each in validation.pairs(x, y))
     paired = (x * y).sum(1)
@@ -100,7 +100,7 @@ def logit_entropy(x, y, scale: float, batch: int = 128, seed: int = 0) -> np.nda
     dropped. The result has n // batch * batch numbers, for the same pairs with every model.
     Source: section 6.2.
 
-    Raises: ValueError for fewer pairs than a batch, or x and y that are no pairs.
+    Raises: ValueError for fewer pairs than a batch, or x and y that are not pairs.
     """
     x, y = (validation.unit(each).astype(np.float64) for each in validation.pairs(x, y))
     n = len(x)
