@@ -78,9 +78,9 @@ def add(file: Path) -> str:
     try:
         bundle = json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{file} is no JSON: {error}.") from None
+        raise ValueError(f"{file} is not JSON: {error}.") from None
     if not isinstance(bundle, dict):
-        raise ValueError(f"{file} is no bundle: make one by a run, figures/PROFILE/evidence/.")
+        raise ValueError(f"{file} is not a bundle: make one by a run, figures/PROFILE/evidence/.")
     try:
         evidence.check(bundle, evidence.read(), bundles.known())
         n = evidence.add(bundle)

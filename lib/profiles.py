@@ -100,7 +100,7 @@ def check_name(name: str) -> None:
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", name):
         raise ValueError(
-            f"--as {name!r} is no name of a folder: use up to 40 letters, digits, - and _."
+            f"--as {name!r} cannot be the name of a folder: use up to 40 letters, digits, - and _."
         )
     if (paths.PROFILES / f"{name}.yaml").exists():
         raise ValueError(f"--as {name} is the name of a profile that is here already: choose "

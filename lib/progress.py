@@ -54,7 +54,7 @@ class _Line(plain):
 
     @staticmethod
     def _write(text: str) -> None:
-        with suppress(OSError):  # progress is no reason to fail
+        with suppress(OSError):  # a run does not fail for its progress
             Path(os.environ[paths.PROGRESS]).write_text(text, encoding="utf-8")
 
 

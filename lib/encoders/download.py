@@ -203,4 +203,4 @@ def sentence(error: Exception, what: str) -> str:
     if type(error).__name__ in _BROKEN or "Consistency check failed" in text:
         return f"The download of {what} broke off: run it again."
     first = (text.splitlines() or [""])[0][:200]
-    return f"{what} could not be had ({type(error).__name__}: {first})."
+    return f"{what} is not available ({type(error).__name__}: {first})."

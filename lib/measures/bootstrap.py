@@ -149,7 +149,7 @@ def length_of_mean(rows, n_bootstrap: int = 1000, seed: int = 0) -> Estimate:
     Coverage is at least 90 % for lengths from 0.02 to 1 (`tests/test_bootstrap.py` simulates it),
     where the plain percentile interval of the length has 0 % at 0.02.
 
-    Raises: ValueError for fewer than 2 items or 100 resamples, or rows that are no finite matrix.
+    Raises: ValueError for fewer than 2 items or 100 resamples, or a matrix that is not finite.
     """
     length = resampled_length(rows, n_bootstrap, seed)
     noise = validation.array(rows).astype(np.float64).var(axis=0, ddof=1).sum() / len(rows)
@@ -176,7 +176,7 @@ def resampled_length(rows, n_bootstrap: int = 1000, seed: int = 0) -> Resampled:
     The same numbers as `resampled` of it gives; a mean of resampled rows is a weighted mean, so
     that all of them are one matrix product.
 
-    Raises: ValueError for fewer than 2 items or 100 resamples, or rows that are no finite matrix.
+    Raises: ValueError for fewer than 2 items or 100 resamples, or a matrix that is not finite.
     """
     rows = validation.array(rows).astype(np.float64)
     if rows.ndim != 2 or not np.isfinite(rows).all():

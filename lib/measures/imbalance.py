@@ -105,7 +105,7 @@ def logit_entropy(x, y, scale: float, batch: int = 128, seed: int = 0) -> np.nda
     x, y = (validation.unit(each).astype(np.float64) for each in validation.pairs(x, y))
     n = len(x)
     if n < batch:
-        raise ValueError(f"{n} pairs are no batch of {batch}.")
+        raise ValueError(f"{n} pairs are fewer than a batch of {batch}.")
     found = []
     for rows in np.random.default_rng(seed).permutation(n)[: n // batch * batch].reshape(-1, batch):
         logits = scale * x[rows] @ y[rows].T

@@ -80,7 +80,7 @@ def classify(image, classes) -> np.ndarray:
 def evaluate(image, classes, label) -> Classification:
     """Classify images (n, d), as `classify` does, and compare with their true classes `label` (n,).
 
-    Raises: ValueError for bad embeddings, or labels that are no class.
+    Raises: ValueError for bad embeddings, or labels that are not classes.
     """
     score = _cosines(image, classes)
     label = validation.labels(label, len(score), "label")
