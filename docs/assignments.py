@@ -46,7 +46,7 @@ def release(folder: Path = RELEASE) -> list[Path]:
 
 def student_version(master: Path) -> nbformat.NotebookNode:
     """A master without solutions, hidden tests and mark schemes: what `nbgrader
-    generate_assignment` makes of it, whatever the user's settings are, and without a gradebook.
+    generate_assignment` makes of it, without a gradebook and without the user's settings.
 
     Raises: ValueError if nbgrader is not installed, or the master has a mistake in its form.
     """
@@ -73,7 +73,7 @@ def _zipped(texts: dict[str, str]) -> bytes:
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
         for name, text in texts.items():
             entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-            entry.create_system, entry.external_attr = 3, 0o644 << 16  # Unix, whatever runs it
+            entry.create_system, entry.external_attr = 3, 0o644 << 16  # as Unix writes it
             archive.writestr(entry, text)
     return content.getvalue()
 

@@ -215,7 +215,7 @@ _SCALES = {
     "learned": {"logit_scale": 1 / 0.07, "learn_scale": True, "scale_rate": 0.03},
 }
 _CONTROLS = {
-    # Poor captions repeat: here those that say the same are no negatives of each other.
+    # Poor captions repeat: here captions that say the same are not negatives of each other.
     "positives": {"loss": (("multi_positive", 1.0),)},
     # The other starts have tagged all attributes alike, named by captions or not.
     "one-tag": {"tags": ("shape",)},

@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from docs import pages, readme, report, results
+from docs import models, pages, readme, report, results
 from lib import paths
 from lib.claims import evidence, findings, papers
 from lib.claims.errors import errors
@@ -231,6 +231,6 @@ def test_the_tables_of_the_readme_are_up_to_date():
     text = (paths.ROOT / "README.md").read_text(encoding="utf-8")
     assert readme.readme(text) == text
     assert f"Here are {len(catalogue.load())} Jupyter notebooks" in text
-    assert (paths.MODELS / "README.md").read_text() == readme.models_md()
+    assert (paths.MODELS / "README.md").read_text() == models.page()
     with pytest.raises(ValueError, match="coverage"):
         readme.readme(text.replace("<!-- coverage -->", ""))

@@ -19,7 +19,7 @@ from lib.claims.verdicts import UNTESTABLE
 FOLDER = paths.ROOT / "evidence"
 SCHEMA = 1  # raise it with every change of the schema that old bundles do not fit
 KEY = ("item", "claim", "model", "data", "aspect")
-ROUNDING = 0.01  # half-widths of an interval, or of a value without one: less is no difference
+ROUNDING = 0.01  # half-widths of an interval, or of a value without one; less is the same
 
 
 # The record ---------------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ def _check_model(model: dict, known: Mapping[str, dict]) -> None:
     name = model["name"]
     if name not in known and not (name.startswith("hf-hub:") and "@" in name):
         raise ValueError(
-            f"{name} is no model that others can get: name one of the registry, or "
+            f"{name} is not a model that others can get: name one of the registry, or "
             "hf-hub:REPOSITORY@COMMIT."
         )
     for key, here in known.get(name, {}).items():
