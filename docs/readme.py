@@ -1,4 +1,4 @@
-"""The tables of the README and of `models/README.md`, from what the repository holds."""
+"""The README's findings and tables, and `models/README.md`, from what the repository holds."""
 
 import json
 from collections.abc import Iterable
@@ -6,8 +6,9 @@ from dataclasses import fields
 
 import yaml
 
-from docs import pages
+from docs import pages, results
 from lib import paths, profiles
+from lib.claims import evidence, findings
 from mini import recipes
 from workflow import catalogue
 
@@ -126,11 +127,17 @@ def _part(part: object) -> str:
 
 
 def readme(text: str) -> str:
-    """The text of the README with its tables between `<!-- NAME -->` and `<!-- end -->` renewed."""
-    for name, table in (("models", shipped_models(MAIN_MODELS)), ("coverage", coverage())):
+    """The text of the README, renewed between `<!-- NAME -->` and `<!-- end -->`."""
+    parts = {
+        "gap": f"{pages.sentence(paths.NOTEBOOKS / '00_start_here.ipynb')}\n",
+        "findings": results.in_five_lines(findings.collect(evidence.read()), paths.ROOT),
+        "models": shipped_models(MAIN_MODELS),
+        "coverage": coverage(),
+    }
+    for name, part in parts.items():
         start, end = f"<!-- {name} -->\n", "<!-- end -->"
         before, found, rest = text.partition(start)
         if not found or end not in rest:
             raise ValueError(f"README.md lacks the lines {start.strip()} and {end}.")
-        text = before + start + table + rest[rest.index(end) :]
+        text = before + start + part + rest[rest.index(end) :]
     return text
