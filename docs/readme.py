@@ -1,9 +1,10 @@
-"""Badges, links and tables of the README, from what the repository holds."""
+"""Badges, links, findings and tables of the README, from what the repository holds."""
 
 import yaml
 
-from docs import citation, models, pages
+from docs import citation, models, pages, results
 from lib import paths
+from lib.claims import evidence, findings
 from workflow import catalogue
 
 # Coverage -----------------------------------------------------------------------------------------
@@ -115,6 +116,8 @@ def readme(text: str, about: dict | None = None) -> str:
     about = about or citation.read()
     made = {
         "badges": badges(about),
+        "gap": f"{pages.sentence(paths.ROOT / START)}\n",
+        "findings": results.in_five_lines(findings.collect(evidence.read()), paths.ROOT),
         "elsewhere": elsewhere(about),
         "models": models.table(MAIN_MODELS),
         "coverage": coverage(),
