@@ -159,6 +159,54 @@ def test_mark_scheme_quotes_the_leaderboard():
     assert [phrase for phrase in quoted if phrase not in text] == []
 
 
+@pytest.mark.slow
+def test_fifth_set_quotes_what_it_measures():
+    """The numbers of question 6's mark scheme, and those of the made-up report and its review."""
+    from lib.encoders.embeddings import embed
+    from lib.measures import bootstrap
+
+    space = surroundings("ps5_replicate_a_claim")
+    texts = {c.id: c.source for c in read(MASTERS["ps5_replicate_a_claim"]).cells}
+
+    def measured(claim, captions, measure="I2T R@1"):
+        rule = {"claim": claim, "captions": captions, "measure": measure, "resamples": 1000}
+        before, after, draws = space["run"](rule)
+        return f"{bootstrap.interval(lambda i: after(i) - before(i), draws.shape[1])}"
+
+    said = [f"{measured(claim, kind)}" for claim in ("alignclip-9", "i0t-7", "alignclip-12")
+            for kind in ("short", "full")]  # fmt: skip
+    said += [measured("cross_the_gap-1", "full", "image mAP")]
+    assert [number for number in said if number not in texts["q6"]] == []
+
+    def robin(split):
+        """Hits (2500,) before and after I0T_post, with the means of a split."""
+        model, pairs = space["registry"].load("mini-clip"), space["load_pairs"]
+        found, source = (embed(model, pairs("world", each, 500)) for each in ("test", split))
+        owner, unit = found.owner.numpy(), space["unit"]
+        means = [z.numpy().mean(axis=0) for z in (source.image, source.text)]
+        x, y = found.image.numpy(), found.text.numpy()
+        after = [unit(z - mean) for z, mean in zip((x, y), means, strict=True)]
+        return [((b @ a.T).argmax(1) == owner).astype(float) for a, b in ((x, y), after)]
+
+    before, after = robin("test")
+    line = f"R@1 is {before.mean():.3f} before and {after.mean():.3f} after, a difference of "
+    assert line + f"{bootstrap.paired_difference(after, before)}" in texts["fellow"]
+    per_image = [hits.reshape(500, 5).mean(axis=1) for hits in (after, before)]
+    e = bootstrap.paired_difference(*per_image)
+    assert f"draw images: [{e.low:.3f}, {e.high:.3f}]" in texts["q8"]
+    before, after = robin("train")
+    assert f"the difference is {bootstrap.paired_difference(after, before)}" in texts["q8"]
+    sealed = [bound for bound in (0.0, -0.005, -0.015, -0.02) if space["seal"](
+        space["ROBIN_RULE"] | {"bound": bound}) == space["ROBIN_SEAL"]]  # fmt: skip
+    assert sealed == [-0.005]
+
+
+@pytest.mark.parametrize("file", sorted(assignments.FOLDER.glob("*.md")), ids=lambda f: f.name)
+def test_links_lead_somewhere(file):
+    links = re.findall(r"\]\(([^)#]+)", file.read_text(encoding="utf-8"))
+    assert [x for x in links if "://" not in x and not (file.parent / x).exists()] == []
+
+
 # What students get --------------------------------------------------------------------------------
 
 
