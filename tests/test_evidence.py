@@ -174,7 +174,7 @@ def test_a_sound_bundle_is_merged_and_read_again(tmp_path):
         (bundle(models=[]), r"\(openai-vit-b-32\): the bundle does not list its model"),
         (
             bundle(models=[{"name": "local-dir:x", "fingerprint": "e" * 64}]),
-            "local-dir:x is no model that others can get",
+            "local-dir:x is not a model that others can get",
         ),
     ],
 )

@@ -54,6 +54,7 @@ def project(tmp_path):
             "options than --profile, --force: leave --plan out",
         ),
         (["--train", "async", "--only", "i0t"], "leave --only out"),
+        (["--archive", "--profile", "clip"], "no other options: leave --profile out"),
     ],
 )
 def test_unknown_names_are_refused_with_the_nearest(arguments, hint, capfd, monkeypatch):
@@ -80,6 +81,7 @@ def test_help_names_every_option(capsys):
         "retrain",
         "train",
         "assignments",
+        "archive",
         "convert",
         "embeddings",
     ):

@@ -1,8 +1,8 @@
 """What is done: the digest of what a step is made from is part of the name of its stamp.
 
-A step whose stamp is missing is run; so a branch that is switched back is done already, and a fresh
-clone starts from nothing done. Contents count, never dates. A stamp holds the hashes of what its
-step wrote: `drop_altered` removes those whose files are gone or were changed.
+A step whose stamp is missing runs. So a branch to which one returns is done already, and in a fresh
+clone nothing is. Contents count, never dates. A stamp holds the hashes of what its step wrote;
+`drop_altered` removes stamps whose files are gone or changed.
 """
 
 import ast

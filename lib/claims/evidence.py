@@ -23,7 +23,7 @@ SCHEMA = 1  # raise it with every change of the schema that old bundles do not f
 KEY = ("item", "claim", "model", "data", "aspect")
 # A number with its interval, as findings quote several: "R@1 -1.0 [-4.4, +2.4]; R@5 ...".
 NUMBER = re.compile(r"(.*?) ?([-+]?[\d.]+) \[([-+]?[\d.]+), ([-+]?[\d.]+)\]")
-ROUNDING = 0.01  # half-widths of an interval, or of a value without one: less is no difference
+ROUNDING = 0.01  # half-widths of an interval, or of a value without one; less is the same
 
 
 # The record ---------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ def _check_model(model: dict, known: Mapping[str, dict]) -> None:
     name = model["name"]
     if name not in known and not (name.startswith("hf-hub:") and "@" in name):
         raise ValueError(
-            f"{name} is no model that others can get: name one of the registry, or "
+            f"{name} is not a model that others can get: name one of the registry, or "
             "hf-hub:REPOSITORY@COMMIT."
         )
     for key, here in known.get(name, {}).items():
