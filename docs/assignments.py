@@ -1,12 +1,15 @@
 """The problem sets of `assignments/`: what students get of them, zipped to be handed out.
 
 A master, `assignments/source/<set>/<set>.ipynb`, holds solutions, hidden tests and mark schemes.
-nbgrader's own steps take them out, so that a student version is never kept by hand.
+nbgrader's own steps take them out, so that a student version is never kept by hand. A zip has what
+its notebook needs of this repository, in the same folders: `lib`, the embedded world, models.
 """
 
 import io
 import os
+import re
 import sys
+import tomllib
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +21,15 @@ from lib import files, paths
 FOLDER = paths.ROOT / "assignments"
 SOURCE, RELEASE = FOLDER / "source", FOLDER / "release"
 FOR_STUDENTS = FOLDER / "for_students.md"  # goes into every zip as its README.md
+CARRIED = ("LICENSE", "lib", "mini/__init__.py", "mini/world", "profiles")  # by every zip
+# What `lib` and the notebooks import, and nbmake. ipykernel is not here: to change the kernel that
+# runs, as in Colab, breaks it.
+PACKAGES = (
+    *("datasets", "filelock", "huggingface_hub", "matplotlib", "nbmake", "numpy", "pandas"),
+    *("open_clip_torch", "pooch", "pydantic", "pyyaml", "safetensors", "scikit-learn", "scipy"),
+    *("torch", "torchvision", "tqdm", "transformers"),
+)
+ANY_VERSION = ("torch", "torchvision")  # large, and built for each other: those that are there
 
 
 def masters() -> list[Path]:
@@ -26,7 +38,8 @@ def masters() -> list[Path]:
 
 
 def release(folder: Path = RELEASE) -> list[Path]:
-    """Write `<set>.zip` for every problem set: the student version, and how to work on it.
+    """Write `<set>.zip` for every problem set: the student version, how to work on it, and what it
+    needs of this repository.
 
     The same masters give the same bytes. Returns the files.
 
@@ -34,19 +47,28 @@ def release(folder: Path = RELEASE) -> list[Path]:
     """
     made = []
     for master in masters():
-        name = master.stem
-        content = {
-            f"{name}/{name}.ipynb": nbformat.writes(student_version(master)) + "\n",
-            f"{name}/README.md": FOR_STUDENTS.read_text(encoding="utf-8"),
-        }
-        made.append(folder / f"{name}.zip")
-        files.write_bytes(made[-1], _zipped(content))
+        made.append(folder / f"{master.stem}.zip")
+        files.write_bytes(made[-1], zipped(contents(master)))
     return made
+
+
+def contents(master: Path) -> dict[str, bytes]:
+    """What a set's zip holds: file -> bytes. Raises: ValueError, as `release`."""
+    name = master.stem
+    texts = {
+        f"{name}.ipynb": nbformat.writes(student_version(master)) + "\n",
+        "README.md": FOR_STUDENTS.read_text(encoding="utf-8").replace("SET", name),
+        "requirements.txt": requirements(),
+    }
+    found = {file: text.encode() for file, text in texts.items()}
+    for file in carried(master):
+        found[file.relative_to(paths.ROOT).as_posix()] = file.read_bytes()
+    return {f"{name}/{file}": data for file, data in found.items()}
 
 
 def student_version(master: Path) -> nbformat.NotebookNode:
     """A master without solutions, hidden tests and mark schemes: what `nbgrader
-    generate_assignment` makes of it, whatever the user's settings are, and without a gradebook.
+    generate_assignment` makes of it, without a gradebook and without the user's settings.
 
     Raises: ValueError if nbgrader is not installed, or the master has a mistake in its form.
     """
@@ -67,15 +89,38 @@ def student_version(master: Path) -> nbformat.NotebookNode:
     return notebook
 
 
-def _zipped(texts: dict[str, str]) -> bytes:
-    """A zip of texts; neither compression nor the time makes a difference between two runs."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
-        for name, text in texts.items():
+def carried(master: Path) -> list[Path]:
+    """Files of this repository that a set's zip has: CARRIED, and the models and the results that
+    the code of its notebook names in quotes ("mini-clip", "figures/...")."""
+    notebook = nbformat.read(master, as_version=4)
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    named = re.findall(r'"(figures/[^"]+)"', code)
+    named += [f"models/{m.name}" for m in paths.MODELS.iterdir() if f'"{m.name}"' in code]
+    found = []
+    for start in map(paths.ROOT.joinpath, [*CARRIED, *sorted(named)]):
+        inside = sorted(start.rglob("*")) if start.is_dir() else [start]
+        found += [file for file in inside if file.is_file() and "__pycache__" not in file.parts]
+    return found
+
+
+def requirements() -> str:
+    """PACKAGES, with the versions that this project asks for, as a requirements.txt."""
+    project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    by_name = {re.split(r"[<>=]", line)[0]: line for line in asked}
+    lines = [name if name in ANY_VERSION else by_name[name] for name in PACKAGES]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def zipped(content: dict[str, bytes]) -> bytes:
+    """A zip of files; neither compression nor the time makes a difference between two runs."""
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in content.items():
             entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-            entry.create_system, entry.external_attr = 3, 0o644 << 16  # Unix, whatever runs it
-            archive.writestr(entry, text)
-    return content.getvalue()
+            entry.create_system, entry.external_attr = 3, 0o644 << 16  # as Unix writes it
+            archive.writestr(entry, data)
+    return written.getvalue()
 
 
 def main() -> int:

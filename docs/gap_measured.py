@@ -61,7 +61,7 @@ def measure(name: str, data: str, sums: Sums, sample: Sample) -> Column:
 
 
 def references() -> tuple[list[Column], str]:
-    """Published pairs of real CLIP, and mini-clip's; a sentence if the first cannot be had."""
+    """Published pairs of real CLIP, and mini-clip's; a sentence if the first are not available."""
     found, missing = {}, ""
     try:
         real = published.published_embeddings("clip")

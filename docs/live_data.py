@@ -3,7 +3,7 @@
 `write` puts the sources of `docs/live/` and three data scripts into a folder of the site. Data are
 scripts because a page that is opened as a file may load scripts and nothing else. `data.js` holds
 mini-clip, pictures, pairs and words; `temperature.js` pairs as the models trained at six
-temperatures see them; `real.js` published CLIP embeddings, where they are to be had.
+temperatures see them; `real.js` published CLIP embeddings, where they are available.
 """
 
 import base64
@@ -108,7 +108,7 @@ def temperatures() -> dict:
 
 
 def real_pairs() -> dict | None:
-    """The published CLIP pairs and their human captions; None where they cannot be had."""
+    """The published CLIP pairs and their human captions; None where they are not available."""
     try:
         both = published.published_embeddings("clip")
         captions = published.published_captions(len(both.image))

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import jinja2
+import nbformat
 import pandas as pd
 
 from lib import paths
@@ -13,6 +14,7 @@ from workflow import catalogue
 TEMPLATES = Path(__file__).with_name("templates")
 START, BEYOND = "", "beyond"
 SECTIONS = (START, *papers.KEYS, BEYOND)  # the folders of the notebooks, in the papers' order
+FIRST = "figure"  # the cell of the start notebook that draws the first picture
 SHORT = {"alignclip": "AlignCLIP"}  # known by the name of its model
 
 
@@ -70,6 +72,14 @@ def card(item: catalogue.Item, found: pd.DataFrame, figures: Path, page: str) ->
         "findings": [finding(row) for _, row in rows.iterrows()],
         "verdicts": verdicts.counts(rows.verdict, verdicts.VERDICTS),
     }
+
+
+def sentence(notebook: Path) -> str:
+    """What the start notebook says of its picture, in Markdown; empty if it has no outputs."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    outputs = [output for cell in cells if cell.id == FIRST for output in cell.outputs]
+    said = [output.get("data", {}).get("text/markdown", "") for output in outputs]
+    return "".join(said).strip()
 
 
 def finding(row: pd.Series) -> dict:

@@ -1,17 +1,11 @@
-"""The tables of the README and of `models/README.md`, from what the repository holds."""
-
-import json
-from collections.abc import Iterable
-from dataclasses import fields
+"""Badges, links, findings and tables of the README, from what the repository holds."""
 
 import yaml
 
-from docs import pages
-from lib import paths, profiles
-from mini import recipes
+from docs import citation, models, pages, results
+from lib import paths
+from lib.claims import evidence, findings
 from workflow import catalogue
-
-MANY = 8  # notebooks that a cell of a table can name
 
 # Coverage -----------------------------------------------------------------------------------------
 
@@ -41,96 +35,97 @@ MAIN_MODELS = (
 )
 
 
-def shipped_models(names: Iterable[str]) -> str:
-    """A Markdown table of models in this repository, from the reports of their training."""
-    return (
-        "\n".join(pages.table([_figures(_training(name)) for name in names if _training(name)]))
-        + "\n"
+# The README ---------------------------------------------------------------------------------------
+
+START = "notebooks/00_start_here.ipynb"
+ACTIONS = {"tests": "tests.yml", "newest dependencies": "newest.yml"}  # badge -> its workflow
+# Colab keeps its own torch and numpy; it needs no JupyterLab, and nothing that runs many notebooks.
+COLAB_CELL = r"""```
+!git clone -q https://github.com/{where} /content/gap
+!cd /content/gap && python -m workflow.environment --missing | grep -vE '^(a|numpy|torch|torchvision|jupyterlab|papermill|snakemake)\b' > missing.txt
+!pip install -q -r /content/gap/missing.txt
+import sys; sys.path.insert(0, "/content/gap")
+```"""  # noqa: E501
+
+
+def badges(about: dict) -> str:
+    """Badges, each a link; until CITATION.cff names the repository, a comment that says so."""
+    where = citation.repository(about)
+    if where == citation.NOWHERE:
+        return "<!-- badges come here once repository-code in CITATION.cff is filled in -->\n"
+    owner, name = where.split("/")
+    actions = f"https://github.com/{where}/actions/workflows"
+    made = [
+        _badge(said, f"{actions}/{file}/badge.svg", f"{actions}/{file}")
+        for said, file in ACTIONS.items()
+    ]
+    licence = f"https://img.shields.io/badge/licence-{about['license'].replace('-', '--')}-blue"
+    made.append(_badge(f"{about['license']} licence", licence, "LICENSE"))
+    made.append(_badge("Binder", "https://mybinder.org/badge_logo.svg", _binder(where)))
+    colab = "https://colab.research.google.com/assets/colab-badge.svg"
+    made.append(_badge("Open in Colab", colab, _colab(where)))
+    if doi := about.get("doi"):
+        picture = f"https://zenodo.org/badge/DOI/{doi}.svg"
+        made.append(_badge("DOI", picture, f"https://doi.org/{doi}"))
+    made.append(f"[Website](https://{owner.lower()}.github.io/{name}/)")
+    return "\n".join(made) + "\n"
+
+
+def _badge(said: str, picture: str, target: str) -> str:
+    return f"[![{said}]({picture})]({target})"
+
+
+def _binder(where: str) -> str:
+    return f"https://mybinder.org/v2/gh/{where}/HEAD?urlpath=lab/tree/{START}"
+
+
+def _colab(where: str) -> str:
+    return f"https://colab.research.google.com/github/{where}/blob/main/{START}"
+
+
+def elsewhere(about: dict) -> str:
+    """How to run it on Binder and Colab: with links once CITATION.cff names the repository."""
+    where = citation.repository(about)
+    here = where != citation.NOWHERE
+    binder, colab = (
+        f"[{name}]({address})" if here else f"{name}, `{address}`,"
+        for name, address in (("Binder", _binder(where)), ("Colab", _colab(where)))
     )
-
-
-def _training(name: str) -> dict:
-    """The report of a shipped model's training; empty if it is not there."""
-    file = paths.MODELS / name / "recipe.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-
-
-def _figures(report: dict) -> dict:
-    test = {name: f"{value:.2f}" for name, value in report["test"].items()}
-    accuracies = {k.removesuffix("_accuracy"): v for k, v in test.items() if "accuracy" in k}
-    return (
-        {"Model": f"`{report['name']}`", "Parameters": f"{report['parameters']:,}"}
-        | {"R@1 (I2T / T2I)": f"{test['i2t_r1']} / {test['t2i_r1']}"}
-        | {"Centroid distance": test["centroid_distance"]}
-        | {f"Zero-shot {name}": value for name, value in accuracies.items()}
-    )
-
-
-def models_md() -> str:
-    """The page of `models/`: every shipped model, how its recipe differs, and who uses it."""
     lines = [
-        "# Models",
+        "In a browser, with nothing to install:"
+        if here
+        else f"With the address of your copy instead of `{where}` (CONTRIBUTING.md, *Publish*, "
+        "fills it in everywhere):",
         "",
-        "Each folder is a model in open_clip's own format (`open_clip.create_model_from_pretrained("
-        '"local-dir:models/mini-clip")`) with the recipe, the training curve and the test metrics '
-        "in `recipe.json`. The recipes are data in `mini/recipes.py`; `./run_all.sh --retrain "
-        "NAME` trains one again. Written by `./run_all.sh --record`.",
+        f"- {binder} installs the same packages. They are 6 GB, so the first start takes long, and "
+        "a small Binder may refuse it.",
+        f"- {colab} needs this cell before the others. It keeps Colab's own torch and numpy.",
         "",
-        "Where a model has I0T's final normalisation, it is in `normalisation.safetensors`, which "
-        "`lib.encoders.registry` applies; plain open_clip loads such a model without it. "
-        "SharedCLIP's one transformer is in the file twice, under the names of both towers. The "
-        "metrics are for 1,000 test pairs (full captions) and 2,000 labelled test pictures.",
-        "",
-        "*Recipe* lists only the differences from `mini-clip`. Two of its terms need a word. After "
-        "100 contrastive steps, most batches consist of groups of 16 similar scenes: "
-        "`shared_from = 0` uses such batches from the first step, `group = 8` makes groups of 8.",
-        "",
-        *pages.table([_model_line(name) for name in recipes.RECIPES if _training(name)]),
+        COLAB_CELL.format(where=where),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _model_line(name: str) -> dict:
-    roles = [role for role, model in profiles.load("mini").models.items() if model == name]
-    users = [
-        item.name
-        for item in catalogue.load().values()
-        if {*item.models} & {*roles} and item.written
-    ]
-    base, own = recipes.RECIPES["mini-clip"], recipes.RECIPES[name]
-    differs = {
-        field.name: getattr(own, field.name)
-        for field in fields(own)
-        if getattr(own, field.name) != getattr(base, field.name)
+def readme(text: str, about: dict | None = None) -> str:
+    """The text of the README with what is between `<!-- NAME -->` and `<!-- end -->` renewed.
+
+    Args:
+        text: the README as it is.
+        about: the fields of a `CITATION.cff`, by default the repository's.
+    """
+    about = about or citation.read()
+    made = {
+        "badges": badges(about),
+        "gap": f"{pages.sentence(paths.ROOT / START)}\n",
+        "findings": results.in_five_lines(findings.collect(evidence.read()), paths.ROOT),
+        "elsewhere": elsewhere(about),
+        "models": models.table(MAIN_MODELS),
+        "coverage": coverage(),
     }
-    recipe = ", ".join(f"{key} = {_plainly(value)}" for key, value in differs.items())
-    used = ", ".join(users) if len(users) <= MANY else f"{len(users)} notebooks"
-    return _figures(_training(name)) | {"Recipe": recipe, "Used by": used}
-
-
-def _plainly(value: object) -> str:
-    """A recipe's value in words; of a table, its entries."""
-    if isinstance(value, dict):
-        return " ".join(f"{key} {entry}" for key, entry in value.items())
-    if isinstance(value, tuple):
-        return " + ".join(map(_part, value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _part(part: object) -> str:
-    """A term of a loss and its weight, attributes that a group shares, or one name."""
-    if not isinstance(part, tuple):
-        return str(part)
-    *names, last = part
-    return f"{last:g} {names[0]}" if isinstance(last, float) else " ".join(part)
-
-
-def readme(text: str) -> str:
-    """The text of the README with its tables between `<!-- NAME -->` and `<!-- end -->` renewed."""
-    for name, table in (("models", shipped_models(MAIN_MODELS)), ("coverage", coverage())):
+    for name, content in made.items():
         start, end = f"<!-- {name} -->\n", "<!-- end -->"
         before, found, rest = text.partition(start)
         if not found or end not in rest:
             raise ValueError(f"README.md lacks the lines {start.strip()} and {end}.")
-        text = before + start + table + rest[rest.index(end) :]
+        text = before + start + content + rest[rest.index(end) :]
     return text

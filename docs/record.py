@@ -2,7 +2,8 @@
 
 `python -m docs.record` is for maintainers. An item whose code, verdicts and numbers are those of
 the record already keeps its committed outputs: rewriting them all costs the history 20 MB.
-`python -m docs.record --add FILE` checks a bundle that somebody else's run made, and adds it.
+`python -m docs.record --add FILE` checks a bundle that somebody else's run made, and adds it;
+`--pages` only writes anew what follows from the record, the models and `CITATION.cff`.
 """
 
 import argparse
@@ -10,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from docs import bundles, readme, results
+from docs import bundles, models, readme, results
 from lib import files, paths, profiles
 from lib.claims import evidence, findings
 from workflow import catalogue, freshness, notebooks
@@ -77,9 +78,9 @@ def add(file: Path) -> str:
     try:
         bundle = json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{file} is no JSON: {error}.") from None
+        raise ValueError(f"{file} is not JSON: {error}.") from None
     if not isinstance(bundle, dict):
-        raise ValueError(f"{file} is no bundle: make one by a run, figures/PROFILE/evidence/.")
+        raise ValueError(f"{file} is not a bundle: make one by a run, figures/PROFILE/evidence/.")
     try:
         evidence.check(bundle, evidence.read(), bundles.known())
         n = evidence.add(bundle)
@@ -89,14 +90,14 @@ def add(file: Path) -> str:
 
 
 def pages() -> None:
-    """Write what is made from the record and the models: RESULTS.md and the tables."""
+    """Write what follows from the record, the models and CITATION.cff: RESULTS.md, both READMEs."""
     made = evidence.read()
     found, beyond = findings.collect(made), findings.beyond(made)
     text = results.results_md(found, beyond, results.about(evidence.bundles()), paths.ROOT)
     files.write_text(paths.ROOT / "RESULTS.md", text)
     page = paths.ROOT / "README.md"
     files.write_text(page, readme.readme(page.read_text(encoding="utf-8")))
-    files.write_text(paths.MODELS / "README.md", readme.models_md())
+    files.write_text(paths.MODELS / "README.md", models.page())
 
 
 def _write_back(which: profiles.Profile, item, made: list[dict], before: list[dict]) -> bool:
@@ -112,10 +113,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m docs.record", description=__doc__)
     parser.add_argument("--profile", default="mini")
     parser.add_argument("--add", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument("--pages", action="store_true")
     options = parser.parse_args(arguments)
     try:
-        if options.add:
-            print("\n".join(add(file) for file in options.add))
+        if options.add or options.pages:
+            print("".join(f"{add(file)}\n" for file in options.add or ()), end="")
             pages()
         else:
             print("\n".join(record(options.profile)))

@@ -131,6 +131,16 @@ def reported(claim: str) -> str:
     return ", ".join(dict.fromkeys(entry.says for entry in elsewhere.of(claim)))
 
 
+def in_five_lines(found: pd.DataFrame, base: Path) -> str:
+    """The five findings without their numbers, for the README: what was found, where, on what."""
+    lines = []
+    for plain, row in ((each, row_of(each, found)) for each in five()):
+        if row is not None:
+            on = f"{row.verdict.capitalize()} on {row.model}"
+            lines.append(f"1. {plain.text} {on}: {pages.notebook(row['item'], base)}.")
+    return "\n".join(lines) + "\n"
+
+
 def _five_lines(found: pd.DataFrame, base: Path) -> list[str]:
     lines = []
     for k, plain in enumerate(five(), start=1):

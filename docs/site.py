@@ -10,6 +10,7 @@ import argparse
 import io
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -36,9 +37,11 @@ WRITTEN_OTHERWISE = {
     r"\end{aligned}": r"\end{array}",
 }
 FEATURED = (
-    *("mind_the_gap/fig1_modality_gap", "i0t/table2_main_comparison"),
-    *("i0t/fig3_activation_patterns", "i0t/fig2_gap_severity"),
+    *("mind_the_gap/fig1_modality_gap", "i0t/fig1_scored_pairs"),
+    *("i0t/fig3_activation_patterns", "alignclip/fig2_shared_architecture"),
 )
+# Where a link of the README leads on the site; other files of the repository are not on it.
+ON_THE_SITE = {"RESULTS.md": "results.md", "#the-site": "try.md"}
 
 
 def build(profile_name: str, target: Path | None = None) -> Path:
@@ -230,12 +233,11 @@ class Source:
         return "\n".join(parts)
 
     def results(self) -> str:
-        plain = [(each, results.row_of(each, self.found)) for each in results.five()]
         page = self._html("results.html.j2", "results", profile=self.which.name,
             bundles=results.by_kind(evidence.bundles()) if self.recorded else [],
             tally=results.tally(self.kinds), rule=verdicts.RULE, fragile=verdicts.FRAGILE,
             negatives=results.negatives(self.found, self.kinds),
-            five=[(each.text, self.finding(row)) for each, row in plain if row is not None],
+            five=self.five(), numbers=True,
             errors=errors(), claims=[*self.claims()], labels=verdicts.KINDS,
             papers=[pages.heading(key) for key in papers.KEYS], verdicts=verdicts.OUTCOMES,
             heading=pages.heading)  # fmt: skip
@@ -267,16 +269,45 @@ class Source:
         page = self._html("live.html.j2", "try", scripts=live_data.SCRIPTS, more=more)
         return f"# Try it: a small CLIP in this page\n{page}"
 
+    def five(self) -> list[tuple[str, dict]]:
+        """The findings that the site begins with: each in plain words, and as it was made."""
+        plain = [(each, results.row_of(each, self.found)) for each in results.five()]
+        return [(each.text, self.finding(row)) for each, row in plain if row is not None]
+
     def start(self, sections: list[str]) -> str:
+        first = self.of_section(pages.START)[:1]
+        card, found = self.card(first[0]) if first else None, self.five()
+        parts = [f"# {TITLE}"]
+        parts += [self._html("start.html.j2", "index", n=len(self.items), card=card)]
+        parts += [pages.sentence(self.executed(item)) for item in first]
+        if found:
+            parts += [
+                "## What was found",
+                self._html("five.html.j2", "index", five=found, numbers=False),
+            ]
+        parts += ["## Where to begin", ways_in()]
         featured = [self.card(self.items[name]) for name in FEATURED if name in self.items]
-        page = self._html("start.html.j2", "index", tally=results.tally(self.kinds), cards=featured,
-            n=len(self.items), rule=verdicts.RULE,
-            begin=next((item.name for item in self.of_section(pages.START)), ""),
-            papers=[(pages.source(k), papers.paper(k)) for k in papers.KEYS])  # fmt: skip
-        first = [item.name for item in self.of_section(pages.START)]
-        others = [f"{pages.heading(section)} <{section}/index>" for section in sections]
-        entries = ["try", *first, "gallery", "results", "glossary", *others]
-        return f"# {TITLE}\n{page}\n{_contents(entries)}"
+        parts += [self._html("start_rest.html.j2", "index", tally=results.tally(self.kinds),
+            rule=verdicts.RULE, cards=featured,
+            papers=[(pages.source(k), papers.paper(k)) for k in papers.KEYS])]  # fmt: skip
+        sections = [f"{pages.heading(section)} <{section}/index>" for section in sections]
+        names = [item.name for item in first]
+        entries = ["try", *names, "gallery", "results", "glossary", *sections]
+        return "\n\n".join([*parts, _contents(entries)])
+
+
+def ways_in() -> str:
+    """The README's table of what to read first, with the links that the site has."""
+    text = (paths.ROOT / "README.md").read_text(encoding="utf-8")
+    table = text.partition("<!-- ways -->\n")[2].partition("<!-- end -->")[0]
+    return re.sub(r"\[([^]]+)\]\(([^)]+)\)", _on_the_site, table)
+
+
+def _on_the_site(link: re.Match) -> str:
+    words, target = link.groups()
+    to = ON_THE_SITE.get(target) or target.removeprefix("notebooks/")
+    is_here = target in ON_THE_SITE or target.startswith("notebooks/")
+    return f"[{words}]({to})" if is_here else f"{words} (`{target.partition('/')[0]}`)"
 
 
 def _contents(entries: list[str]) -> str:

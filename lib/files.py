@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import platform
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -42,7 +43,7 @@ def put(target: Path) -> Iterator[Path]:
 
 def beside(target: Path) -> Path:
     """A path in the folder of `target` that is this process's own, also among several machines."""
-    return target.with_name(f".{os.uname().nodename}-{os.getpid()}.{target.name}")
+    return target.with_name(f".{platform.node()}-{os.getpid()}.{target.name}")
 
 
 def _exchange(part: Path, target: Path) -> None:

@@ -39,7 +39,7 @@ FAMILIES = {"clip": (MAIN, "o"), "shared": (RIVAL, "s"), "align": (PAIR, "D")}
 
 
 def use() -> None:
-    """Draw in the style of this collection, whatever the user's own settings are."""
+    """Draw in the style of this collection, and ignore the user's own settings."""
     plt.style.use(["default", Path(__file__).with_suffix(".mplstyle")])
 
 

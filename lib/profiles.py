@@ -35,8 +35,8 @@ class Profile(BaseModel):
         n_pairs: pairs of the test split that are used.
         n_train_pairs: pairs of the train split that are used to fit means.
         n_bootstrap: resamples behind every interval.
-        query_caption: the caption that stands for an image where only one is used, counted from 0:
-            the world's fourth names everything, those of COCO and Flickr30k are all alike.
+        query_caption: the caption used where an image needs only one, counted from 0. The world's
+            fourth caption names everything; those of COCO and Flickr30k are all alike.
         pairs_2: a second data set of pairs, if there is one.
         targets: data sets of pairs to retrieve from beyond the main one, and to fine-tune on.
         also: further models that a comparison over models may use, inversions included.
@@ -94,13 +94,13 @@ class Profile(BaseModel):
 
 
 def check_name(name: str) -> None:
-    """Refuse a name for the user's own that is no folder's, or a shipped profile's.
+    """Refuse a name for the user's own that cannot be a folder's, or a shipped profile's.
 
     Raises: ValueError.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", name):
         raise ValueError(
-            f"--as {name!r} is no name of a folder: use up to 40 letters, digits, - and _."
+            f"--as {name!r} cannot be the name of a folder: use up to 40 letters, digits, - and _."
         )
     if (paths.PROFILES / f"{name}.yaml").exists():
         raise ValueError(f"--as {name} is the name of a profile that is here already: choose "

@@ -19,8 +19,8 @@ from lib import paths
 class _Widget(widget):
     """A bar in a notebook that is replaced by text at the end: by none if the work was completed.
 
-    tqdm's own stays in the saved notebook as a widget that is no more, and JupyterLab says "Error
-    displaying widget: model not found" to whoever opens it again.
+    tqdm's own stays in the saved notebook as a widget that no longer exists. JupyterLab then says
+    "Error displaying widget: model not found" to anyone who opens the notebook again.
     """
 
     shown = None
@@ -54,7 +54,7 @@ class _Line(plain):
 
     @staticmethod
     def _write(text: str) -> None:
-        with suppress(OSError):  # progress is no reason to fail
+        with suppress(OSError):  # a run does not fail for its progress
             Path(os.environ[paths.PROGRESS]).write_text(text, encoding="utf-8")
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-BLOCK = 8192  # rows normalised at a time: 16 MB at 512 dimensions, whatever the number of rows
+BLOCK = 8192  # rows normalised at a time: 16 MB at 512 dimensions, for any number of rows
 
 
 def array(x) -> np.ndarray:

@@ -168,8 +168,9 @@ def drawn_again(index: np.ndarray) -> np.ndarray:
 def caption_similarity(factors: np.ndarray) -> np.ndarray:
     """How alike scenes are, (n, n) in [0, 1]: the share of the seven FACTORS that agree.
 
-    It stands for the cosine of a frozen sentence encoder's embeddings (AlignCLIP uses SBERT's):
-    like it, it is 1 for captions that say the same, and knows nothing of the model in training.
+    It replaces the cosine of a frozen sentence encoder's embeddings (AlignCLIP uses SBERT's). Like
+    that cosine, it is 1 for captions that say the same, and does not depend on the model in
+    training.
     """
     return (factors[:, None] == factors[None]).mean(-1, dtype=np.float32)
 

@@ -51,7 +51,7 @@ def _two(scene: Scene, draw: Stream) -> str:
 
 
 def content(kind: str, split: str, i: int) -> str:
-    """What every caption of a kind says of a scene, the same text whatever the words and the order.
+    """What every caption of a kind says of a scene: one text, whichever words a caption uses.
 
     Raises: ValueError for "two", whose captions say different things of a scene.
     """

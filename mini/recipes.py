@@ -216,7 +216,7 @@ _SETTINGS = {
         ("shape", "all"),
         {"logit_scale": 1 / 0.07, "learn_scale": True, "scale_rate": 0.03},
     ),
-    # Poor captions repeat: here those that say the same are no negatives of each other.
+    # Poor captions repeat: here captions that say the same are not negatives of each other.
     "positives": (("shape",), {"loss": (("multi_positive", 1.0),)}),
 }
 

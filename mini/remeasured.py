@@ -289,7 +289,7 @@ class Bench:
     # Between modalities
 
     def classes(self, name: str, key: str, split: str = "test", query=None) -> Twice:
-        """Zero-shot accuracy; LCCOM stands for I0T_post, which is made of it."""
+        """Zero-shot accuracy; for LCCOM, that of I0T_post, which starts from it."""
         x, y = (
             self.images_of(name, key, split) if query is None else query,
             self.classes_of(name, key),

@@ -120,7 +120,8 @@ def tie(model: open_clip.CLIP) -> None:
     """Make a CLIP a SharedCLIP: one transformer, final norm and projection for both modalities.
 
     Not shared: stems, positions, and the norm before the transformer, which only images have.
-    Saved, the shared weights stand under both towers' names, so that plain open_clip loads it.
+    A saved model holds the shared weights under both towers' names, so that plain open_clip loads
+    it.
     Source: AlignCLIP section 3.1 and its code (align_clip/model.py).
     """
     model.visual.transformer = model.transformer
@@ -411,8 +412,8 @@ def _view_head(width: int, hidden: int) -> torch.nn.Sequential:
 def _optimiser(recipe: Recipe, model, heads) -> torch.optim.Optimizer:
     """AdamW over what the recipe trains; weights decay, biases, norms and scales do not.
 
-    What only some losses have stands in groups of its own, last: a stage that several recipes
-    share can be loaded into all of them.
+    Parameters that only some losses have are in groups of their own, at the end. So a stage that
+    several recipes share can be loaded into all of them.
     """
     scales = {"logit_scale", "logit_bias"}
     apart = {"logit_scale"} if recipe.scale_rate else set()
@@ -559,7 +560,7 @@ def _contrastive(state: State, pool: Pool, index: np.ndarray, which) -> torch.Te
 
 
 def validate(state: State) -> dict[str, float]:
-    """Figures on the validation split, on the way."""
+    """Metrics on the validation split, during training."""
     with tempfile.TemporaryDirectory() as folder:
         export(state, Path(folder) / "model")
         return measure(Path(folder) / "model", "val", 500, state.recipe.captions)
@@ -585,7 +586,7 @@ def export(state: State, folder: Path) -> None:
 def measure(
     folder: Path, split: str = "test", n: int | None = None, kind: str = ""
 ) -> dict[str, float]:
-    """Figures of an exported model: recall@1 (full captions), gap, zero-shot accuracies.
+    """Metrics of an exported model: recall@1 (full captions), gap, zero-shot accuracies.
 
     With a `kind` of `mini.named`, captions and prompts are those that the model was trained on.
     """
@@ -598,7 +599,7 @@ def measure(
     asked = [named.of_scene(kind, split, i)[0] for i in range(len(full))] if kind else full
     text = model.encode_text(asked)
     recall = retrieval.recall(image, text, ks=(1,))
-    figures = {
+    metrics = {
         "i2t_r1": float(recall.i2t[1].mean()),
         "t2i_r1": float(recall.t2i[1].mean()),
         "centroid_distance": gap.centroid_distance(image, text),
@@ -609,16 +610,16 @@ def measure(
     for name, rows in labelled.items():
         classes = zeroshot.class_embeddings(model.encode_text, *named.prompts(kind, name))
         right = zeroshot.classify(lone, classes) == np.array(rows["label"])
-        figures[f"{name}_accuracy"] = float(right.mean())
-    return {k: round(v, 4) for k, v in figures.items()}
+        metrics[f"{name}_accuracy"] = float(right.mean())
+    return {k: round(v, 4) for k, v in metrics.items()}
 
 
-def _tolerance(figure: str) -> float:
-    return next(v for k, v in TOLERANCE.items() if figure.endswith(k))
+def _tolerance(metric: str) -> float:
+    return next(v for k, v in TOLERANCE.items() if metric.endswith(k))
 
 
 def train(name: str) -> dict[str, float]:
-    """Rebuild models/NAME; returns its test figures. An older model is replaced at the end only."""
+    """Rebuild models/NAME; returns its test metrics. An older model is replaced at the end only."""
     recipe = _recipe(name)
     if recipe.start and not _shipped(recipe.start).is_file():
         train(recipe.start)
@@ -631,7 +632,7 @@ def train(name: str) -> dict[str, float]:
     built = work / "model"
     shutil.rmtree(built, ignore_errors=True)
     export(state, built)
-    figures = measure(built, kind=recipe.captions)
+    metrics = measure(built, kind=recipe.captions)
     report = {
         "name": name,
         "recipe": note,
@@ -641,14 +642,14 @@ def train(name: str) -> dict[str, float]:
         "parameters": sum(p.numel() for p in state.model.parameters()),
         "seconds_of_last_run": round(time.monotonic() - started),
         "curve": state.curve,
-        "test": figures,
+        "test": metrics,
         "tolerance": TOLERANCE,
     }
     (built / "recipe.json").write_text(json.dumps(report, indent=1) + "\n")
-    _compare(paths.MODELS / name, figures)
+    _compare(paths.MODELS / name, metrics)
     _put(built, paths.MODELS / name)
     shutil.rmtree(work)
-    return figures
+    return metrics
 
 
 def _recipe(name: str) -> Recipe:
@@ -658,7 +659,7 @@ def _recipe(name: str) -> Recipe:
 
 
 def _same_recipe(work: Path, wanted: dict) -> None:
-    """A checkpoint of another recipe is no start for this one."""
+    """A checkpoint of another recipe is not a start for this one."""
     note = work / "recipe.json"
     if not note.is_file() or json.loads(note.read_text()) != wanted:
         (work / "checkpoint.pt").unlink(missing_ok=True)
@@ -671,12 +672,12 @@ def _put(built: Path, target: Path) -> None:
         shutil.copytree(built, part)
 
 
-def _compare(shipped: Path, figures: dict[str, float]) -> None:
+def _compare(shipped: Path, metrics: dict[str, float]) -> None:
     note = shipped / "recipe.json"
     if not note.is_file():
         return
     before = json.loads(note.read_text())["test"]
-    for name, value in figures.items():
+    for name, value in metrics.items():
         if name in before:
             apart, allowed = abs(value - before[name]), _tolerance(name)
             verdict = "within" if apart <= allowed else "OUTSIDE"
@@ -688,11 +689,11 @@ def main() -> int:
     parser.add_argument("name", nargs="+", help=f"one of {', '.join(RECIPES)}")
     for name in parser.parse_args().name:
         try:
-            figures = train(name)
+            metrics = train(name)
         except ValueError as error:
             print(error, file=sys.stderr)
             return 2
-        print(name, json.dumps(figures))
+        print(name, json.dumps(metrics))
     return 0
 
 

@@ -5,6 +5,7 @@ a solution cell to its source; other solution cells are the master's, and None i
 version as it was handed out. `points` maps every automatically graded cell to what it must give.
 """
 
+import ast
 import functools
 import io
 import os
@@ -158,6 +159,54 @@ def test_mark_scheme_quotes_the_leaderboard():
     assert [phrase for phrase in quoted if phrase not in text] == []
 
 
+@pytest.mark.slow
+def test_fifth_set_quotes_what_it_measures():
+    """The numbers of question 6's mark scheme, and those of the made-up report and its review."""
+    from lib.encoders.embeddings import embed
+    from lib.measures import bootstrap
+
+    space = surroundings("ps5_replicate_a_claim")
+    texts = {c.id: c.source for c in read(MASTERS["ps5_replicate_a_claim"]).cells}
+
+    def measured(claim, captions, measure="I2T R@1"):
+        rule = {"claim": claim, "captions": captions, "measure": measure, "resamples": 1000}
+        before, after, draws = space["run"](rule)
+        return f"{bootstrap.interval(lambda i: after(i) - before(i), draws.shape[1])}"
+
+    said = [f"{measured(claim, kind)}" for claim in ("alignclip-9", "i0t-7", "alignclip-12")
+            for kind in ("short", "full")]  # fmt: skip
+    said += [measured("cross_the_gap-1", "full", "image mAP")]
+    assert [number for number in said if number not in texts["q6"]] == []
+
+    def robin(split):
+        """Hits (2500,) before and after I0T_post, with the means of a split."""
+        model, pairs = space["registry"].load("mini-clip"), space["load_pairs"]
+        found, source = (embed(model, pairs("world", each, 500)) for each in ("test", split))
+        owner, unit = found.owner.numpy(), space["unit"]
+        means = [z.numpy().mean(axis=0) for z in (source.image, source.text)]
+        x, y = found.image.numpy(), found.text.numpy()
+        after = [unit(z - mean) for z, mean in zip((x, y), means, strict=True)]
+        return [((b @ a.T).argmax(1) == owner).astype(float) for a, b in ((x, y), after)]
+
+    before, after = robin("test")
+    line = f"R@1 is {before.mean():.3f} before and {after.mean():.3f} after, a difference of "
+    assert line + f"{bootstrap.paired_difference(after, before)}" in texts["fellow"]
+    per_image = [hits.reshape(500, 5).mean(axis=1) for hits in (after, before)]
+    e = bootstrap.paired_difference(*per_image)
+    assert f"draw images: [{e.low:.3f}, {e.high:.3f}]" in texts["q8"]
+    before, after = robin("train")
+    assert f"the difference is {bootstrap.paired_difference(after, before)}" in texts["q8"]
+    sealed = [bound for bound in (0.0, -0.005, -0.015, -0.02) if space["seal"](
+        space["ROBIN_RULE"] | {"bound": bound}) == space["ROBIN_SEAL"]]  # fmt: skip
+    assert sealed == [-0.005]
+
+
+@pytest.mark.parametrize("file", sorted(assignments.FOLDER.glob("*.md")), ids=lambda f: f.name)
+def test_links_lead_somewhere(file):
+    links = re.findall(r"\]\(([^)#]+)", file.read_text(encoding="utf-8"))
+    assert [x for x in links if "://" not in x and not (file.parent / x).exists()] == []
+
+
 # What students get --------------------------------------------------------------------------------
 
 
@@ -194,10 +243,72 @@ def test_release(tmp_path):
         assert file.read_bytes() == again.read_bytes()
         name = file.stem
         with zipfile.ZipFile(file) as archive:
-            assert archive.namelist() == [f"{name}/{name}.ipynb", f"{name}/README.md"]
-            notebook = nbformat.reads(archive.read(f"{name}/{name}.ipynb").decode(), 4)
-            assert "pytest --nbmake" in archive.read(f"{name}/README.md").decode()
+            names = archive.namelist()
+            own = [f"{name}/{one}" for one in (f"{name}.ipynb", "README.md", "requirements.txt")]
+            assert names[:3] == own and len(names) == len(set(names))
+            notebook = nbformat.reads(archive.read(own[0]).decode(), 4)
+            assert f"pytest --nbmake {name}.ipynb" in archive.read(own[1]).decode()
+            assert {f"{name}/{one}" for one in ("LICENSE", "lib/paths.py")} < set(names)
+            texts = [archive.read(one) for one in names if not one.endswith(".safetensors")]
+            assert not [secret for secret in SECRETS for text in texts if secret.encode() in text]
         assert notebook == assignments.student_version(MASTERS[name])
+        assert file.stat().st_size < 10e6  # a learning platform takes it
+
+
+def test_zip_has_what_its_notebook_names():
+    files = {
+        name: {file.relative_to(paths.ROOT).as_posix() for file in assignments.carried(master)}
+        for name, master in MASTERS.items()
+    }
+    models = {name: {file.split("/")[1] for file in its if file.startswith("models/")}
+              for name, its in files.items()}  # fmt: skip
+    assert models["ps1_modality_gap"] == {"mini-clip", "mini-clip-untrained"}
+    assert models["ps4_aligning_encoders"] == {"mini-clip", "mini-shared", "mini-align"}
+    assert "figures/mini/beyond/closing_the_gap_leaderboard.csv" in files["ps4_aligning_encoders"]
+    assert not any(
+        "__pycache__" in file or "notebooks/" in file for each in files.values() for file in each
+    )
+
+
+def test_requirements_name_what_is_imported():
+    """Every package that a module of `lib` imports when it is imported itself."""
+    called = {"PIL": "datasets", "pyarrow": "datasets", "open_clip": "open_clip_torch",
+              "sklearn": "scikit-learn", "yaml": "pyyaml", "IPython": "nbmake"}  # fmt: skip
+    asked = {re.split(r"[<>=]", line)[0] for line in assignments.requirements().splitlines()}
+    assert asked == set(assignments.PACKAGES)
+    seen = set()
+    for file in assignments.carried(MASTERS["ps1_modality_gap"]):
+        if file.suffix == ".py":
+            for node in ast.parse(file.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.Import):
+                    seen |= {alias.name.split(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom):
+                    seen.add(node.module.split(".")[0])
+    others = seen - set(sys.stdlib_module_names) - {"lib", "mini"}
+    assert len(others) > 8
+    assert {called.get(name, name) for name in others} <= asked
+
+
+@each_set
+def test_first_cell_makes_colab_ready(name, tmp_path, monkeypatch):
+    pytest.importorskip("nbgrader")
+    cell = next(cell for cell in read(MASTERS[name]).cells if cell.cell_type == "code")
+    assert cell.id == "colab" and kind(cell) == "given"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    told = []
+    namespace = {"print": told.append}
+    assert failure(cell.source, namespace) is None  # elsewhere it does nothing
+    assert not told and Path.cwd() == tmp_path
+    monkeypatch.setitem(sys.modules, "google.colab", sys)
+    assert f"Upload {name}.zip" in failure(cell.source, namespace)
+    content = assignments.contents(MASTERS[name])
+    (tmp_path / f"{name}.zip").write_bytes(assignments.zipped(content))
+    for _ in range(2):  # once more does no harm
+        assert failure(cell.source, namespace) is None
+    assert Path.cwd() == tmp_path / name and sys.path[0] == str(tmp_path / name)
+    (line,) = told
+    assert "%pip install -q -r requirements.txt" in line and Path("requirements.txt").read_text()
 
 
 def test_release_from_the_command_line(tmp_path, monkeypatch, capsys):
@@ -237,7 +348,7 @@ def surroundings(name: str) -> dict:
     """What the cells that every submission shares define: imports, and functions for the checks."""
     space = {"__name__": "__main__"}
     for cell in read(MASTERS[name]).cells:
-        if cell.id in ("setup", "given"):
+        if cell.id in ("setup", "given", "fellow"):
             assert failure(cell.source, space) is None
     return space
 
@@ -309,29 +420,51 @@ def submit(notebook, name: str, folder: Path, answers: dict | None) -> Path:
     master = {cell.id: cell.source for cell in of_kind(read(MASTERS[name]), "solution")}
     for cell in of_kind(notebook, "solution") if answers is not None else ():
         cell.source = answers.get(cell.id, master[cell.id])
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, folder / f"{name}.ipynb")
     return folder
 
 
-def check_by_pytest(folder: Path) -> tuple[int, str]:
+def by_itself() -> dict:
+    """Environment variables of a student, who has neither this repository nor a network."""
+    ours = ("MODALITY_GAP", "PYTHONPATH")
+    nowhere = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
+    return {k: v for k, v in os.environ.items() if not k.startswith(ours)} | nowhere
+
+
+def check_by_pytest(folder: Path, environment: dict) -> tuple[int, str]:
     """What for_students.md tells to run before handing in."""
-    command = [sys.executable, "-m", "pytest", "--nbmake", "-p", "no:cacheprovider", "."]
+    notebook = f"{folder.name}.ipynb"
+    command = [sys.executable, "-m", "pytest", "--nbmake", "-p", "no:cacheprovider", notebook]
     done = subprocess.run(
-        command, cwd=folder, env=surely_found(), capture_output=True, text=True, timeout=600
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600
     )
     return done.returncode, done.stdout + done.stderr
+
+
+FROM_HERE = """
+from pathlib import Path
+import lib, mini.world
+for package in (lib, mini):
+    assert Path(package.__file__).is_relative_to(Path.cwd()), package.__file__
+"""
 
 
 @pytest.mark.notebooks
 @pytest.mark.slow
 @each_set
-def test_right_answers_pass_by_pytest(name, tmp_path):
+def test_zip_runs_alone_with_right_answers(name, tmp_path):
+    """Unpacked in an empty folder, without this repository: what it needs is in the zip."""
     pytest.importorskip("nbgrader")
     answers, _ = SUBMISSIONS[name]["numpy"]
-    student = assignments.student_version(MASTERS[name])
+    zipped = assignments.zipped(assignments.contents(MASTERS[name]))
+    with zipfile.ZipFile(io.BytesIO(zipped)) as archive:
+        archive.extractall(tmp_path)
+    student = read(tmp_path / name / f"{name}.ipynb")
+    student.cells.append(nbformat.v4.new_code_cell(FROM_HERE))
+    submit(student, name, tmp_path / name, answers)
     before = os.times().children_user
-    code, output = check_by_pytest(submit(student, name, tmp_path / name, answers))
+    code, output = check_by_pytest(tmp_path / name, by_itself())
     assert code == 0, output[-3000:]
     assert "1 passed" in output
     assert os.times().children_user - before < 180  # three minutes of one core, whatever else runs
@@ -342,7 +475,7 @@ def test_missing_answers_fail_by_pytest(tmp_path):
     pytest.importorskip("nbgrader")
     name = "ps2_standardisation"
     student = assignments.student_version(MASTERS[name])
-    code, output = check_by_pytest(submit(student, name, tmp_path / name, None))
+    code, output = check_by_pytest(submit(student, name, tmp_path / name, None), surely_found())
     assert code == 1
     assert "NotImplementedError" in output
 

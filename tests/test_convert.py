@@ -194,7 +194,7 @@ def change(state: dict, **tensors) -> dict:
     ("changes", "match"),
     [
         ({"text__cls_emb": torch.ones(WIDTH)}, r"that SharedCLIP has not: text\.cls_emb"),
-        ({"projection": None}, r"no checkpoint of SharedCLIP or AlignCLIP"),
+        ({"projection": None}, r"not a checkpoint of SharedCLIP or AlignCLIP"),
         ({"ln_post__weight": None}, r"not whole: .* ln_final\.weight, visual"),
         ({"ln_post__bias": torch.ones(3)}, r"ln_(post|final)\.bias gets shape \(3,\)"),
         ({"projection": torch.ones(100, D)}, r"gets shape \(100, 48\), and its settings ask"),
@@ -455,7 +455,7 @@ PROCESSOR = "preprocessor_config.json"
     ("make", "spoil", "match"),
     [
         (clip, edit("config.json", model_type="blip"), "of type 'blip': give one of type clip"),
-        (clip, lambda f: (f / "config.json").write_text("{"), "is no JSON"),
+        (clip, lambda f: (f / "config.json").write_text("{"), "is not JSON"),
         (clip, without("config.json"), "has no config.json"),
         (clip, edit("config.json", vision_config__hidden_size="x"), "config.json is not clip's"),
         (clip, edit("config.json", text_config__num_attention_heads=5), "is not clip's"),
@@ -569,7 +569,7 @@ def test_places(tmp_path):
     assert convert.place(str(file), None).name == "epoch_30"
     assert convert.place(str(tmp_path), "mine") == paths.CACHE / "converted" / "mine"
     assert convert.place(str(tmp_path), str(tmp_path / "a" / "b")) == tmp_path / "a" / "b"
-    with pytest.raises(ValueError, match="is no name for a folder"):
+    with pytest.raises(ValueError, match="cannot be the name of a folder"):
         convert.place(str(tmp_path), "..")
 
 

@@ -110,7 +110,7 @@ def test_half_a_data_set_is_not_taken(coco, monkeypatch):
 def test_damaged_archive(coco, hub_cache):
     archive = next(hub_cache.rglob(coco.archive))
     archive.write_bytes(archive.read_bytes()[:-50])
-    with pytest.raises(NotAvailable, match=r"coco could not be had \(BadZipFile"):
+    with pytest.raises(NotAvailable, match=r"coco is not available \(BadZipFile"):
         load_pairs("coco", "test")
 
 
@@ -235,7 +235,7 @@ def test_damaged_parquet(hub_cache):
     folder = snapshot(hub_cache, LABELLED["cars"])
     (folder / "data").mkdir()
     (folder / "data" / "test-00000-of-00001.parquet").write_bytes(b"PAR1 and then nothing")
-    with pytest.raises(NotAvailable, match="could not be had") as caught:
+    with pytest.raises(NotAvailable, match="is not available") as caught:
         load_labelled("cars")
     assert "\n" not in str(caught.value)
 

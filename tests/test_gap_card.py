@@ -159,7 +159,7 @@ X, Y = pairs()
 BAD = {
     "no such file": (lambda: None, ["nowhere.npy", "y.npy"], "no file or folder nowhere.npy"),
     "unknown suffix": (lambda: Path("x.csv").touch(), ["x.csv", "y.npy"],
-        r"x.csv is no .npy, .npz, .safetensors or .parquet file"),
+        r"x.csv is not a .npy, .npz, .safetensors or .parquet file"),
     "not two-dimensional": (lambda: np.save("x.npy", X[0]), [], r"matrix.*shape is \(16,\)"),
     "other width": (lambda: np.save("x.npy", X[:, :12]), [],
         "x.npy has 12 dimensions and y.npy 16"),
@@ -232,7 +232,7 @@ BAD = {
     "swapped by name": (
         lambda: (np.save("image_embeddings.npy", X), np.save("text_embeddings.npy", Y)),
         ["text_embeddings.npy", "image_embeddings.npy"], "name the images first"),
-    "name with a slash": (lambda: None, ["x.npy", "y.npy", "--as", "a/b"], "no name of a folder"),
+    "name with a slash": (lambda: None, ["x.npy", "y.npy", "--as", "a/b"], "name of a folder"),
     "name of a profile": (lambda: None, ["x.npy", "y.npy", "--as", "mini"], "name of a profile"),
 }  # fmt: skip
 

@@ -99,7 +99,7 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(hub, clip):
         ("", GONE, "no public repository timm/vit_base_patch32_clip_224.openai on https"),
         ("/api", GONE, "no public repository"),
         ("/api", Refused(401, "RepoNotFound"), "no public repository"),
-        ("/api", Refused(503), r"could not be had \(HfHubHTTPError: Server error '503"),
+        ("/api", Refused(503), r"is not available \(HfHubHTTPError: Server error '503"),
         (f"/{WEIGHTS}", Altered(), f"{WEIGHTS} came damaged; run it again"),
         (f"/{WEIGHTS}", Altered(lambda content: content[:-9]), "broke off: run it again"),
         (f"/{WEIGHTS}", Dropped(10**6), "broke off: run it again"),
@@ -239,7 +239,7 @@ def test_pairs_that_break_off(hub, coco):
     [
         ("filename,raw", "filename,captions", "coco-test should have .* 'raw'; it has sentids, "),
         (",test,", ",val,", "coco-test has no rows: test_5k_mscoco_2014.csv names none"),
-        ("000003.jpg", "000999.jpg", r"coco could not be had \(KeyError: '000999\.jpg'"),
+        ("000003.jpg", "000999.jpg", r"coco is not available \(KeyError: '000999\.jpg'"),
     ],
 )
 def test_a_table_of_pairs_that_is_another_one(coco, old, new, match):

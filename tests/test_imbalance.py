@@ -103,5 +103,5 @@ def test_entropy_of_the_logits():
     chance /= chance.sum(1, keepdims=True)
     one = imbalance.logit_entropy(x[:64], x[:64], 5.0, batch=64)
     assert sorted(one) == pytest.approx(sorted(-(chance * np.log(chance)).sum(1)))
-    with pytest.raises(ValueError, match="no batch"):
+    with pytest.raises(ValueError, match="fewer than a batch"):
         imbalance.logit_entropy(x[:5], x[:5], 1.0)

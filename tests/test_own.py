@@ -147,8 +147,8 @@ def test_activation_of_a_repository_that_open_clip_lists(places, monkeypatch):
         ("hf-hub:some/name", "name the commit"),
         ("hf-hub:some/name@" + "a" * 40, "not in the local cache"),
         ("local-dir:/not/there", f"must hold {CONFIG}"),
-        ("blip-itm-coco", "no trained CLIP"),
-        ("openai-vit-b-32-untrained", "no trained CLIP"),
+        ("blip-itm-coco", "not a trained CLIP"),
+        ("openai-vit-b-32-untrained", "not a trained CLIP"),
     ],
 )
 def test_a_model_that_is_none(places, source, said):
@@ -161,7 +161,7 @@ def test_a_model_that_is_none(places, source, said):
     [
         ("clip", "name of a profile"),
         ("mini-clip", "name of a model"),
-        ("../x", "no name of a folder"),
+        ("../x", "name of a folder"),
     ],
 )
 def test_a_name_that_something_else_has(folder, places, name, said):

@@ -373,8 +373,8 @@ def test_no_network_is_said_at_once(hub_cache, monkeypatch):
     [
         (OSError(28, "No space left on device"), "disk is too full for me/mine"),
         (OSError("Not enough disk space. Needed: 3 GB"), "disk is too full for me/mine"),
-        (RuntimeError("first\nsecond"), r"could not be had \(RuntimeError: first\)\.$"),
-        (RuntimeError(), r"could not be had \(RuntimeError: \)\.$"),
+        (RuntimeError("first\nsecond"), r"is not available \(RuntimeError: first\)\.$"),
+        (RuntimeError(), r"is not available \(RuntimeError: \)\.$"),
     ],
 )
 def test_sentences(error, text):

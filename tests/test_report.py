@@ -7,10 +7,11 @@ from dataclasses import replace
 from html import unescape
 
 import matplotlib.pyplot as plt
+import nbformat
 import pandas as pd
 import pytest
 
-from docs import pages, readme, report, results
+from docs import models, pages, readme, report, results
 from lib import paths
 from lib.claims import evidence, findings, papers
 from lib.claims.errors import errors
@@ -227,10 +228,44 @@ def test_coverage_lists_every_item_and_what_is_left_out():
         assert each["paper"] in papers.KEYS and each["why"]
 
 
+def test_the_sentence_below_the_first_picture_is_the_notebooks(tmp_path):
+    said = nbformat.v4.new_output(
+        "execute_result", {"text/markdown": "**0.85** apart ", "text/plain": ""}
+    )
+    picture = nbformat.v4.new_output("display_data", {"image/png": "", "text/plain": ""})
+    cells = [nbformat.v4.new_code_cell(id=pages.FIRST), nbformat.v4.new_code_cell(outputs=[said])]
+    file = tmp_path / "start.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), file)
+    assert pages.sentence(file) == ""  # it was not run; what other cells say does not count
+    cells[0].outputs = [said, picture]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), file)
+    assert pages.sentence(file) == "**0.85** apart"
+    start = catalogue.load()["00_start_here"].notebook
+    assert pages.FIRST in [cell.id for cell in nbformat.read(start, as_version=4).cells]
+
+
+def test_the_five_lines_are_those_of_the_record():
+    found = findings.collect(evidence.read())
+    lines = results.in_five_lines(found, paths.ROOT).splitlines()
+    assert len(lines) == len(results.five()) == 5
+    for line, plain in zip(lines, results.five(), strict=True):
+        assert f"{plain.text} {plain.verdict.capitalize()} on {plain.model}: [" in line
+    turned = found.assign(verdict=found.verdict.replace("reproduced", "inconclusive"))
+    assert len(results.in_five_lines(turned, paths.ROOT).splitlines()) < 5
+
+
+def test_what_the_readme_shows_and_links_is_there():
+    text = (paths.ROOT / "README.md").read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#][^)]*)\)", text)
+    assert "figures/mini/00_start_here.png" in targets
+    for target in targets:
+        assert target.startswith("http") or (paths.ROOT / target).exists(), target
+
+
 def test_the_tables_of_the_readme_are_up_to_date():
     text = (paths.ROOT / "README.md").read_text(encoding="utf-8")
     assert readme.readme(text) == text
     assert f"Here are {len(catalogue.load())} Jupyter notebooks" in text
-    assert (paths.MODELS / "README.md").read_text() == readme.models_md()
+    assert (paths.MODELS / "README.md").read_text() == models.page()
     with pytest.raises(ValueError, match="coverage"):
         readme.readme(text.replace("<!-- coverage -->", ""))

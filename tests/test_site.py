@@ -5,11 +5,12 @@ import html.parser
 import json
 import os
 import re
+from html import unescape
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from docs import live_data, site
+from docs import live_data, results, site
 from docs.pages import TEMPLATES
 from lib import paths
 from lib.claims import evidence, findings, papers, verdicts
@@ -88,6 +89,17 @@ def test_the_start_page_leads_everywhere(built, pages):
     } <= reached
     assert reached.issuperset(sections)
     assert "infonce" in pages[built / "glossary.html"].ids
+
+
+def test_the_start_page_shows_first_what_is_to_be_seen_first(built, pages):
+    text = (built / "index.html").read_text(encoding="utf-8")
+    order = ["try.html", "figures/00_start_here.png", "<h2>What was found", "<h2>Where to begin"]
+    places = [text.index(each, text.index('class="lead"')) for each in order]
+    assert places == sorted(places)
+    assert all(each.text in unescape(text) for each in results.five())
+    ways = {unquote(link) for link in pages[built / "index.html"].links}
+    assert {"mind_the_gap/fig3_loss_landscape.html", "beyond/audit_of_the_negatives.html"} <= ways
+    assert "CONTRIBUTING.md" in text and not any(".md" in link for link in ways)
 
 
 def test_nothing_is_loaded_from_the_internet(built, pages):

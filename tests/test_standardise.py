@@ -149,7 +149,7 @@ def test_a_damaged_or_foreign_file_is_refused(tmp_path, how):
         save_file({"weight": X}, path)
     else:
         path.write_text("not a tensor")
-    with pytest.raises(ValueError, match="is no saved Standardiser"):
+    with pytest.raises(ValueError, match="is not a saved Standardiser"):
         Standardiser.load(path)
     with pytest.raises(FileNotFoundError):
         Standardiser.load(tmp_path / "nothing")

@@ -54,6 +54,7 @@ def project(tmp_path):
             "options than --profile, --force: leave --plan out",
         ),
         (["--train", "async", "--only", "i0t"], "leave --only out"),
+        (["--archive", "--profile", "clip"], "no other options: leave --profile out"),
     ],
 )
 def test_unknown_names_are_refused_with_the_nearest(arguments, hint, capfd, monkeypatch):
@@ -80,6 +81,7 @@ def test_help_names_every_option(capsys):
         "retrain",
         "train",
         "assignments",
+        "archive",
         "convert",
         "embeddings",
     ):
@@ -232,6 +234,12 @@ def test_a_paper_makes_only_notebooks_stale_that_name_it(key, tmp_path, monkeypa
 @pytest.mark.parametrize("file", ["workflow/run.py", "workflow/Snakefile", "docs/report.py"])
 def test_the_runner_and_the_pages_make_no_notebook_stale(file, tmp_path, monkeypatch):
     assert not stale(list(catalogue.load()), paths.ROOT / file, tmp_path, monkeypatch)
+
+
+def test_the_record_makes_stale_what_reads_it(tmp_path, monkeypatch):
+    change = paths.ROOT / "evidence" / "toy.json"
+    found = stale(list(catalogue.load()), change, tmp_path, monkeypatch)
+    assert found == {"beyond/audit_of_the_negatives", "beyond/what_we_learned"}
 
 
 def test_a_model_makes_its_notebooks_stale(tmp_path, monkeypatch):

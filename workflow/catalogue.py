@@ -80,7 +80,7 @@ class Item:
 
     @property
     def of_its_own(self) -> bool:
-        """Whether it takes the models of the full profile, whatever it is run with."""
+        """Whether it always takes the models of the full profile."""
         return "profiles.load(profiles.FULL" in self.notebook.read_text(encoding="utf-8")
 
     def status(self, which: profiles.Profile) -> tuple[str, list[str]]:

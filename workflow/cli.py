@@ -31,6 +31,7 @@ GOES_WITH = {
     "train": ("profile", "force"),
     "model": ("as", "profile", "only", "force", "plan", "cluster"),
     "cluster": ("as", "profile", "only", "force", "model"),
+    "archive": (),
 }
 PROFILE = "mini"
 FORMATS = ("alignclip", "transformers", "pickle")  # kinds of models that --convert reads
@@ -78,6 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
             return extra("assignments", ASSIGNMENTS, "docs.assignments")
         if options.site:
             return extra("site", SITE, "docs.site", "--profile", options.profile)
+        if options.archive:
+            return module("docs.archive")
         if options.record:
             return module("docs.record", "--profile", options.profile)
         if options.add_evidence:
@@ -148,6 +151,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     add("--assignments", action="store_true", help="zip the problem sets for students")
     add("--site", action="store_true", help="build the website of the notebooks in site/")
+    add("--archive", action="store_true",
+        help="put sources, weights, figures and evidence of the last commit into one file to "
+        "deposit, in archive/")  # fmt: skip
     add("--record", action="store_true",
         help="for maintainers: make the last run the record (evidence/, RESULTS.md)")  # fmt: skip
     add("--add-evidence", nargs="+", metavar="FILE",
@@ -194,8 +200,8 @@ def check_together(options: argparse.Namespace) -> None:
     given = {"as" if key == "name" else key for key in given} - {"check", "jobs"}
     for option, others in GOES_WITH.items():
         if option in given and (more := sorted(given - {option, *others})):
-            with_it = ", ".join(f"--{other}" for other in others)
-            raise Usage(f"--{option} goes with no other options than {with_it}: leave "
+            but = f" than {', '.join(f'--{other}' for other in others)}" if others else ""
+            raise Usage(f"--{option} goes with no other options{but}: leave "
                 f"--{more[0].replace('_', '-')} out.")  # fmt: skip
     if options.sha256 and not options.convert:
         raise Usage("--sha256 goes with --convert KIND PATH.")

@@ -1,7 +1,7 @@
 """The first step of a run on a cluster: download what its items need, where the internet is.
 
-`python -m workflow.downloads ITEM ... --profile NAME --log FILE` runs on the submitting host. What
-cannot be had is said in a sentence, and the items leave it out, as they do elsewhere.
+`python -m workflow.downloads ITEM ... --profile NAME --log FILE` runs on the submitting host. A
+sentence names what is not available, and the items leave it out, as they do elsewhere.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def wanted(which: profiles.Profile, items: list[str]) -> Iterator[tuple[str, Cal
 
 
 def fetch(which: profiles.Profile, items: list[str]) -> list[str]:
-    """Download it; returns a sentence for each thing that cannot be had."""
+    """Download it; returns a sentence for each thing that is not available."""
     missing = []
     for name, load in wanted(which, items):
         if name:

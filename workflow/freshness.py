@@ -1,8 +1,8 @@
 """What is done: the digest of what a step is made from is part of the name of its stamp.
 
-A step whose stamp is missing is run; so a branch that is switched back is done already, and a fresh
-clone starts from nothing done. Contents count, never dates. A stamp holds the hashes of what its
-step wrote: `drop_altered` removes those whose files are gone or were changed.
+A step whose stamp is missing runs. So a branch to which one returns is done already, and in a fresh
+clone nothing is. Contents count, never dates. A stamp holds the hashes of what its step wrote;
+`drop_altered` removes stamps whose files are gone or changed.
 """
 
 import ast
@@ -134,6 +134,8 @@ def digest(which: profiles.Profile, item: str) -> str:
     sources = closure(imported(code))
     parts = {"notebook": notebooks.sources_digest(notebook), "profile": _profile(which, item)}
     needed = [*sources, *_papers(item, code)]
+    if "lib.claims.evidence" in imported(code):
+        needed += sorted((paths.ROOT / "evidence").glob("*.json"))
     for model in models_of(which, item):
         needed += sorted(file for file in (paths.MODELS / model).rglob("*") if file.is_file())
     parts |= {file.relative_to(paths.ROOT).as_posix(): _hash(file) for file in needed}

@@ -132,7 +132,7 @@ def _short_folder() -> str | None:
 
 @contextmanager
 def _kernel_environment():
-    """The same surroundings for every kernel, whatever the user has set; gives a scratch folder."""
+    """The same environment for every kernel, not the user's settings; gives a scratch folder."""
     # A short name, because the path of a socket may not be longer than 104 characters.
     scratch = tempfile.mkdtemp(prefix="mg-", dir=_short_folder())
     search = [str(paths.ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]

@@ -1,7 +1,8 @@
 """`./run_all.sh --model NAME`: a model of your own in the main role, and nothing else to write.
 
-It gets a profile (`profiles.own`): the data and sizes of the profile that it starts from, itself
-as the main model, its random twin, and the main model of that profile as a reference beside it.
+It gets a profile of its own (`profiles.own`), with data and sizes of the profile that it starts
+from. The model is in the main role. Beside it are its random twin and, as the reference, that
+profile's main model.
 """
 
 from collections import Counter

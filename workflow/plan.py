@@ -1,15 +1,15 @@
 """`./run_all.sh --plan`: what a run needs on this machine, before anything runs or is downloaded.
 
 What an item needs is read off its notebook: its roles, and the keys of the profile that its code
-names (`p.labelled`). Minutes are those of its last run here; else of encoding (rows x models, all
-captions) and of inversions (queries x updates, by its parameters), each measured once for every
-architecture, on one thread as notebooks run, and kept. In the total, work that items share counts
-once. Memory is Python, the item's models at once and a batch; disk is the downloads, data sets and
-converted models twice.
+names (`p.labelled`). Minutes are those of its last run here. Without one, they are the time of
+encoding (rows x models, all captions) and of inversions (queries x updates, by its parameters).
+Both speeds are measured once for every architecture, on one thread as notebooks run, and kept. In
+the total, work that items share counts once. Memory is Python, the item's models at once and a
+batch. Disk is the downloads, with data sets and converted models counted twice.
 
-Not counted: class prompts, rated captions, data sets of which the rows are not known (then there is
-a "+"), reading of images, probes, rankings, resampling, plots, training, published embeddings
-(140 MB in all), and the memory of a GPU.
+Not counted are class prompts, rated captions, and data sets whose rows are not known (then there is
+a "+"). Nor are reading of images, probes, rankings, resampling, plots, training, published
+embeddings (140 MB in all), and the memory of a GPU.
 """
 
 import argparse

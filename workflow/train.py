@@ -1,6 +1,6 @@
 """`./run_all.sh --train async`: I0T_async on a profile's main model, which nobody published.
 
-The pairs are of the profile's first data set of which the train split can be had. They are encoded
+The pairs are of the profile's first data set whose train split is available. They are encoded
 once and kept, so that an interrupted call goes on where it was.
 """
 
@@ -63,9 +63,9 @@ def train(
 
 
 def training_pairs(which: profiles.Profile) -> tuple[str, Dataset]:
-    """The first of a profile's pairs of which the train split can be had, and that split.
+    """The first of a profile's pairs whose train split is available, and that split.
 
-    Raises: NotAvailable if none can be had.
+    Raises: NotAvailable if none is available.
     """
     named = dict.fromkeys(filter(None, [which.pairs, which.pairs_2, *which.targets]))
     name, rows, missing = load_first_pairs([*named], "train")

@@ -16,7 +16,7 @@ from lib.claims.verdicts import PLANNED, UNTESTABLE, VERDICTS
 from lib.measures.bootstrap import Estimate
 
 LIBRARIES = ("torch", "open_clip_torch", "transformers", "datasets", "numpy", "scipy")
-PUBLISHED = "published"  # how the names of models begin whose embeddings others have published
+PUBLISHED = "published"  # names of models whose embeddings others published begin with it
 # Verdicts that another processor gave: (claim, model) -> verdict and processor.
 ELSEWHERE = {("i0t-13", "mini-clip"): ("not reproduced", "an AMD EPYC")}
 TOY = "toy"  # and those of computations without a trained model
@@ -37,7 +37,7 @@ class Finding:
         data: the data set, where it is not the profile's main one.
         aspect: what of the claim, where several findings on the same model and data share it.
         reason: why; required where the claim is not testable here.
-        note: anything that a reader has to know, e.g. where paper and code differ.
+        note: what a reader has to know, e.g. where paper and code differ.
         amended: of a rule that was changed after results were known: the date, the old rule and
             the old verdict.
         fragile: how little would turn the verdict (`verdicts.fragile`); empty where that was not

@@ -1,9 +1,9 @@
 """Verdicts: from the comparisons that a rule makes to one word, and from findings to claims.
 
-A rule names comparisons and where the interval of each has to lie. It is reproduced if all lie
-there, not reproduced if one lies wholly on the other side, and inconclusive otherwise. Where a rule
-looks for the worst of several comparisons, "on the other side" is judged with Holm's correction for
-their number; that all of them hold needs none.
+A rule names comparisons, and where the interval of each has to lie. A claim is reproduced if all
+lie there, not reproduced if one lies wholly on the other side, and inconclusive otherwise. Where a
+rule looks for the worst of several comparisons, Holm's correction for their number decides whether
+one lies "on the other side". That all of them hold needs no correction.
 """
 
 from collections.abc import Sequence

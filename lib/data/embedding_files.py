@@ -34,7 +34,7 @@ class Rows:
     """Embeddings (n, d) of a file, or of the shards of a folder one after the other.
 
     Shards are sorted by name, numbers in a name by value. Files that are hidden, or of another
-    kind, are no shards.
+    kind, are not shards.
 
     Raises: ValueError, in one sentence that names the file, if there is no such file or folder, or
     if it holds anything but finite matrices of floating-point numbers of one width.
@@ -116,7 +116,7 @@ def _paths(source: str, folders: bool = True) -> list[tuple[Path, str]]:
             raise ValueError(f"The folder {path} holds no shard: no {_known()} file.")
         return [(each, key) for each in sorted(shards, key=_by_number)]
     if path.suffix not in _FORMATS:
-        raise ValueError(f"{path} is no {_known()} file: save the embeddings as one of these.")
+        raise ValueError(f"{path} is not a {_known()} file: save the embeddings as one of these.")
     return [(path, key)]
 
 

@@ -16,7 +16,7 @@ def load_labelled(name: str, split: str = "test", n: int | None = None) -> Datas
     image_id (string), label (datasets.ClassLabel; `features["label"].names` are the names of the
     classes, with spaces for underscores).
 
-    Raises: ValueError for a name or split that does not exist; NotAvailable if it cannot be had.
+    Raises: ValueError for a name or split that does not exist; NotAvailable if it is not available.
     """
     sources.check("labelled data set", sources.labelled_names(), name, split, n)
     if name.startswith("world-"):

@@ -25,7 +25,7 @@ def load_pairs(name: str, split: str = "test", n: int | None = None) -> Dataset:
     Columns: image (datasets.Image), image_id (string), captions (list of strings, five per image).
     The world has in addition long_caption and the attributes as class labels.
 
-    Raises: ValueError for a name or split that does not exist; NotAvailable if it cannot be had.
+    Raises: ValueError for a name or split that does not exist; NotAvailable if it is not available.
     """
     sources.check("data set of pairs", sources.pair_names(), name, split, n)
     if name.startswith("world"):

@@ -1,8 +1,8 @@
 """Embeddings of real CLIP that others have published, and what belongs to them, checked by hash.
 
-A file is taken from the folder that MODALITY_GAP_DATA names (itself or a subfolder), else from the
-cache, else downloaded at a fixed commit; its SHA-256 must be the published file's, or, where the
-file was never seen here, its git blob id.
+A file comes from the folder that MODALITY_GAP_DATA names (or a subfolder of it), else from the
+cache, else from a download at a fixed commit. Its SHA-256 must be the published file's; for a file
+that was never seen here, its git blob id must be.
 """
 
 import hashlib
@@ -96,9 +96,10 @@ def published_embeddings(name: str) -> Embeddings:
 def published_captions(n: int = 500) -> list[list[str]]:
     """The human captions of the published CLIP pairs (500 lists of five or more), image by image.
 
-    The pairs are the first images of COCO val2017 in the order of its annotations, and the text
-    that was encoded is the last caption of each: with it the cosines of the published texts follow
-    the overlap of words best. Source: COCO Consortium, captions_val2017.json (CC BY 4.0).
+    The pairs are the first images of COCO val2017 in the order of its annotations. The text that
+    was encoded is the last caption of each: of all choices, it makes the cosines of the published
+    texts follow the overlap of words best. Source: COCO Consortium, captions_val2017.json
+    (CC BY 4.0).
 
     Raises: NotAvailable if there is no such file and no network.
     """
@@ -156,7 +157,7 @@ def pairs_by_model(
     """Images and first captions (n, d) of pairs by each model, and of the published CLIP (`CLIP`).
 
     What is measured on the profile's models and on real embeddings alike. The second return value
-    is a sentence where the published ones cannot be had, else empty.
+    is a sentence where the published ones are not available, else empty.
 
     Args:
         names: models of the registry.

@@ -23,12 +23,12 @@ def load_sets(
     split: str = "test",
     most: int | None = None,
 ) -> tuple[dict[str, Dataset], str]:
-    """The labelled data sets that can be had, by their short names, and a word on the others.
+    """The available labelled data sets, by their short names, and a note on the others.
 
     Args:
         names: short name -> data set, as in a profile.
         n: at most so many rows of each.
-        most: the first so many sets that can be had are enough.
+        most: this many available sets are enough.
     """
     return available(lambda name: load_labelled(name, split, n), names, most=most)
 
@@ -36,12 +36,12 @@ def load_sets(
 def load_test_sets(
     names: Mapping[str, str], n: int, seed: int = 0
 ) -> tuple[dict[str, Dataset], str]:
-    """`load_test_images` of the labelled data sets that can be had, and a word on the others."""
+    """`load_test_images` of the available labelled data sets, and a note on the others."""
     return available(lambda name: load_test_images(name, n, seed), names)
 
 
 def load_judged(names: Mapping[str, str], n: int | None = None) -> tuple[dict[str, Dataset], str]:
-    """`load_judgements` of the data sets that can be had, by kind, and a word on the others."""
+    """`load_judgements` of the available data sets, by kind, and a note on the others."""
     return available(lambda name: load_judgements(name, n), names)
 
 
@@ -51,19 +51,19 @@ def load_pair_sets(
     n: int | None = None,
     needed: Sequence[str] = (),
 ) -> tuple[dict[str, Dataset], str]:
-    """`load_pairs` of the data sets that can be had, and a word on the others: see `available`."""
+    """`load_pairs` of the available data sets, and a note on the others: see `available`."""
     return available(lambda name: load_pairs(name, split, n), names, needed)
 
 
 def load_first_pairs(
     names: Sequence[str | None], split: str = "test", n: int | None = None
 ) -> tuple[str, Dataset, str]:
-    """`load_pairs` of the first data set that can be had: its name, rows, a word on those before.
+    """`load_pairs` of the first available data set: its name, rows, a note on those before.
 
     Args:
         names: in the order of preference; None (a profile without a second set) is passed over.
 
-    Raises: NotAvailable if none can be had.
+    Raises: NotAvailable if none is available.
     """
     return first_available(lambda name: load_pairs(name, split, n), filter(None, names))
 
@@ -71,7 +71,7 @@ def load_first_pairs(
 def load_pairs_to_fit(name: str, n: int | None = None) -> tuple[str, Dataset, str]:
     """Pairs that means and maps are fitted on: of the train split, or of the test split without it.
 
-    Returns: the split, at most n rows, and a word on a train split that cannot be had.
+    Returns: the split, at most n rows, and a note on an unavailable train split.
 
     Raises: ValueError, NotAvailable as `load_pairs`.
     """
@@ -81,12 +81,12 @@ def load_pairs_to_fit(name: str, n: int | None = None) -> tuple[str, Dataset, st
 def load_same_images(
     names: Mapping[str, str], n: int, seed: int = 0, first: str = "cars"
 ) -> tuple[dict[str, Dataset], str]:
-    """`load_test_images` of label sets that share their images, and a word on what cannot be had.
+    """`load_test_images` of label sets that share their images, and a note on those not available.
 
     All of the world's sets do. Of public sets, each with images of its own, it is one: `first`, or
-    else the first of the others that can be had.
+    else the first available one of the others.
 
-    Raises: NotAvailable if none can be had.
+    Raises: NotAvailable if none is available.
     """
     drawn = {key: name for key, name in names.items() if name.startswith("world-")}
     if drawn:
@@ -103,13 +103,13 @@ def load_shifts(
     n: int | None = None,
     n_public: int = 10_000,
 ) -> tuple[dict[tuple[str, str], Dataset], dict[tuple[str, str], str], str]:
-    """Test images of label sets and of their shifted twins, and a word on what cannot be had.
+    """Test images of label sets and of their shifted twins, and a note on what is not available.
 
     Args:
         names: label set -> data set. Of the world's, each has its twins as further splits; of
-            public ones, which have none, the first that can be had is taken.
+            public ones, which have none, the first available one is taken.
         shifted: "test" and shifts -> public data sets that are twins of each other, as a profile
-            has them: they are taken in place of the others, by the name of the one without a shift.
+            has them. They replace the others, under the name of the one without a shift.
         splits_of: label set -> the splits that are wanted, "test" first.
         n: at most so many rows of each.
         n_public: at most so many random rows of each public set.
@@ -130,10 +130,10 @@ def load_shifts(
 
 
 def beside(sets: Mapping[str, str], columns: Sequence[str]) -> tuple[dict[str, str], str]:
-    """Titles of a paper's accuracy columns where they are those of ours, and a word on the others.
+    """Titles of a paper's accuracy columns where they are those of ours, and a note on the others.
 
-    The drawn world's label sets stand for the paper's, in their order. A public set stands for
-    itself alone: what the paper measured on another one keeps a title of its own.
+    The drawn world's label sets take the paper's titles, in their order. A public set takes only
+    its own: what the paper measured on another set keeps a separate title.
 
     Args:
         sets: short name -> data set, of those that are measured here.
@@ -217,8 +217,8 @@ def text_retrieval(
 ) -> dict[object, np.ndarray]:
     """Which other captions of its image does a caption find? By kind of query, in points.
 
-    Row i of each kind of query (n, d) stands for the `caption`-th caption of image i; the gallery
-    are all other captions of all images, as native embeddings. The measure is average precision.
+    Row i of each kind of query (n, d) is for the `caption`-th caption of image i. The gallery is
+    all other captions of all images, as native embeddings. The metric is average precision.
     Source: Cross the Gap section 5.2, where the query is the first caption.
 
     Args:

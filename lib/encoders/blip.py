@@ -1,8 +1,8 @@
 """BLIP's contrastive embeddings, from a folder in the format of transformers.
 
-Image and text each go through a tower of their own, and what is at its first token is projected;
-the head that looks at both together is not used. Source: BLIP (arXiv 2201.12086) section 3.2. Only
-embeddings can be had: a method that takes CLIP's towers apart does not know these.
+Image and text each go through a tower of their own, and the output at its first token is
+projected. The head that looks at both together is not used. Source: BLIP (arXiv 2201.12086)
+section 3.2. A BLIP gives embeddings only: methods that take CLIP's towers apart do not work on it.
 """
 
 from pathlib import Path

@@ -107,7 +107,7 @@ def alignclip(file: Path, sha256: str = "") -> Converted:
         vocabulary, _ = tensors["token_embedding.weight"].shape
     except (KeyError, ValueError, IndexError, TypeError) as error:
         raise ValueError(
-            f"{file} is no checkpoint of SharedCLIP or AlignCLIP ({error}): give a file that "
+            f"{file} is not a checkpoint of SharedCLIP or AlignCLIP ({error}): give a file that "
             "main/run.py of sarahESL/AlignCLIP saved."
         ) from None
     if width % HEAD_WIDTH or vocabulary != BPE_SIZE or math.isqrt(places) ** 2 != places:
@@ -150,7 +150,7 @@ def transformers(folder: Path, sha256: str = "") -> Converted:
 
 
 def published_pickle(source: Path, sha256: str = "") -> Converted:
-    """An open_clip folder whose weights are a pickle, of which the publisher says the SHA-256."""
+    """An open_clip folder whose weights are a pickle with the SHA-256 that its publisher gives."""
     folder = source if source.is_dir() else source.parent
     file = source / PICKLE if source.is_dir() else source
     config = formats.read(folder, CONFIG)
@@ -184,7 +184,8 @@ def _unpickle(file: Path) -> dict[str, torch.Tensor]:
         other = re.search(r"GLOBAL ([\w.]+)", str(error))
         why = f"it asks for {other[1]}" if other else "it is damaged or of another kind"
         raise ValueError(
-            f"{file} is no checkpoint of tensors and plain values, and nothing else is read: {why}."
+            f"{file} is not a checkpoint of tensors and plain values, and nothing else is read: "
+            f"{why}."
         ) from None
     found = found.get("state_dict", found) if isinstance(found, dict) else {}
     if not found or not all(isinstance(value, torch.Tensor) for value in found.values()):
@@ -286,7 +287,7 @@ HUB = {
 def fetched(kind: str, source: str) -> Path:
     """The folder of `hf-hub:REPOSITORY@COMMIT`, downloaded if need be.
 
-    Raises: ValueError without a commit, or for a kind that is no repository; NotAvailable.
+    Raises: ValueError without a commit, or for a kind that is not a repository; NotAvailable.
     """
     if kind not in HUB:
         raise ValueError(f"{kind} is read from a file: download it, and give its path.")
@@ -296,14 +297,14 @@ def fetched(kind: str, source: str) -> Path:
 def place(source: str, name: str | None) -> Path:
     """Where a converted model goes: a folder of the cache, or the path that `name` is.
 
-    Raises: ValueError for a name that is no file name.
+    Raises: ValueError for a name that is not a file name.
     """
     if name and "/" in name:
         return Path(name).expanduser().resolve()
     whole = Path(source.partition("@")[0] if source.startswith("hf-hub:") else source).resolve()
     name = name or (whole.stem if whole.is_file() else whole.name)
     if not re.fullmatch(r"\w[\w.-]*", name):
-        raise ValueError(f"{name!r} is no name for a folder: give one by --as.")
+        raise ValueError(f"{name!r} cannot be the name of a folder: give one by --as.")
     return registry.converted(name)
 
 

@@ -21,7 +21,7 @@ _BROKEN = ("RemoteProtocolError", "ReadError", "ChunkedEncodingError")
 
 
 class NotAvailable(RuntimeError):
-    """Data or weights that cannot be had here and now; the message says why, in one sentence."""
+    """Data or weights that are not available now; the message says why, in one sentence."""
 
 
 class Incomplete(NotAvailable):
@@ -77,18 +77,18 @@ def available(
     needed: Collection = (),
     most: int | None = None,
 ) -> tuple[dict, str]:
-    """What can be had here and now of several models or data sets, and a word on the others.
+    """Which of several models or data sets are available now, and a note on the others.
 
     Args:
         load: gives what has a name, or raises NotAvailable; any other error is an error here, too.
         names: key -> name, or names that are their own keys.
         needed: keys without which there is nothing to do.
-        most: the first so many that can be had are enough; the others are not asked for.
+        most: this many available ones are enough; the others are not asked for.
 
     Returns: what was loaded by key, in the order of `names`, and "Without KEY: why." for each other
         ("" if there is none).
 
-    Raises: NotAvailable if one of `needed` cannot be had.
+    Raises: NotAvailable if one of `needed` is not available.
     """
     named = names if isinstance(names, Mapping) else {name: name for name in names}
     found, missing = {}, []
@@ -108,11 +108,11 @@ def available(
 def first_available(
     load: Callable[[object], object], names: Mapping[object, object] | Iterable
 ) -> tuple[object, object, str]:
-    """The first that can be had, for what takes one of several: see `available`.
+    """The first available one, for what takes one of several: see `available`.
 
-    Returns: its key, what was loaded, and a word on those before it.
+    Returns: its key, what was loaded, and a note on those before it.
 
-    Raises: NotAvailable if none can be had.
+    Raises: NotAvailable if none is available.
     """
     found, missing = available(load, names, most=1)
     for key, value in found.items():
@@ -182,7 +182,7 @@ def _ask(repo: str, revision: str, kind: str):
 
 
 def sentence(error: Exception, what: str) -> str:
-    """One sentence that says why `what` could not be had, and what to do about it."""
+    """One sentence that says why `what` is not available, and what to do about it."""
     text = str(error)
     if isinstance(error, hub_errors.GatedRepoError):
         return (
@@ -203,4 +203,4 @@ def sentence(error: Exception, what: str) -> str:
     if type(error).__name__ in _BROKEN or "Consistency check failed" in text:
         return f"The download of {what} broke off: run it again."
     first = (text.splitlines() or [""])[0][:200]
-    return f"{what} could not be had ({type(error).__name__}: {first})."
+    return f"{what} is not available ({type(error).__name__}: {first})."

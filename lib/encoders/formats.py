@@ -317,7 +317,7 @@ def read(folder: Path, name: str) -> dict:
     except FileNotFoundError:
         raise ValueError(f"{folder} has no {name}: is it the right folder?") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{folder / name} is no JSON ({error}).") from None
+        raise ValueError(f"{folder / name} is not JSON ({error}).") from None
     if not isinstance(found, dict):
-        raise ValueError(f"{folder / name} is no JSON object.")
+        raise ValueError(f"{folder / name} is not a JSON object.")
     return found

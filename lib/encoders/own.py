@@ -23,7 +23,7 @@ def checked(name: str) -> Model:
     """
     spec = registry.REGISTRY.get(name)
     if spec and (spec.blip or not spec.trained):
-        raise ValueError(f"{name} is no trained CLIP: choose another model.")
+        raise ValueError(f"{name} is not a trained CLIP: choose another model.")
     folder = registry.folder(name)
     _check_files(name, folder)
     _check_activation(name, folder)

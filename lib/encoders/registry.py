@@ -41,7 +41,7 @@ class Spec:
     Attributes:
         folder: a folder in open_clip's format.
         how: what to do where the folder is not there; by default, to train it.
-        arch, tag: open_clip's names; its table says which hub repository the tag stands for.
+        arch, tag: open_clip's names; its table gives the hub repository of the tag.
         blip: repository of a BLIP in the format of transformers.
         revision: commit of the repository; empty: that of its first use here (`download.present`).
         trained: False for the randomly initialised twin of the architecture.
@@ -264,8 +264,8 @@ def roles(p: profiles.Profile, labels: Mapping[str, str]) -> tuple[dict[str, lis
     Args:
         labels: role -> what to call it, in the order of the result.
 
-    Returns: the names, and a word on each role that the profile lacks, or whose model cannot be had
-        ("" if there is none).
+    Returns: the names, and a note on each role that the profile lacks, or whose model is not
+        available ("" if there is none).
     """
     named = {role: p.seeds(role) for role in labels if role in p.models}
     every = [name for names in named.values() for name in names]

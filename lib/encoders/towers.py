@@ -149,9 +149,9 @@ def encode_pixels(clip: torch.nn.Module, pixels: torch.Tensor) -> torch.Tensor:
 def encode_tokens(clip: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     """Token ids (n, context length) -> text embeddings (n, d), not normalised.
 
-    What `clip.encode_text` gives, sooner: in a causal tower nothing sees the columns behind the end
-    token (the highest id, CLIP's way), so they are cut, from short texts more than from long ones;
-    of the last layer, only the end token's row is computed.
+    The same as `clip.encode_text`, but faster. In a causal tower, nothing sees the columns after
+    the end token (in CLIP, the highest id), so they are cut. The last layer computes only the end
+    token's row.
     """
     causal = getattr(clip, "attn_mask", None) is not None
     ends = getattr(clip, "text_pool_type", None) == "argmax"

@@ -36,7 +36,7 @@ def cka(x, y) -> float:
     """Linear CKA of pairs (n, d each), in [0, 1]: 1 if their centred Gram matrices are
     proportional. Source: Kornblith et al. (arXiv 1905.00414), section 3.
 
-    Raises: ValueError for x and y that are no pairs.
+    Raises: ValueError for x and y that are not pairs.
     """
     x, y = (_centred(each) for each in validation.pairs(x, y))
     return float(_product(x, y) / np.sqrt(_product(x, x) * _product(y, y)))
@@ -65,7 +65,7 @@ def shared_neighbours(x, y, k: int = K) -> np.ndarray:
     By cosine, for pairs (n, d each); its mean is the mutual k-NN score. A permutation of y gives
     k / (n - 1) on average. Source: Huh et al. (arXiv 2405.07987), section 2.
 
-    Raises: ValueError for x and y that are no pairs, or if k is not between 1 and n - 1.
+    Raises: ValueError for x and y that are not pairs, or if k is not between 1 and n - 1.
     """
     x, y = map(validation.unit, validation.pairs(x, y))
     if not 1 <= k < len(x):
@@ -79,7 +79,7 @@ def distance_of_distributions(x, y, t: float = 2.0) -> float:
     The unbiased estimate over couples of different pairs, so that it is 0 on average, and may be
     below, where both have one distribution. Source: Gretton et al., JMLR 13 (2012) 723-773, Eq. 4.
 
-    Raises: ValueError for x and y that are no pairs, or fewer than 2.
+    Raises: ValueError for x and y that are not pairs, or fewer than 2.
     """
     x, y = (each.astype(np.float64) for each in validation.pairs(x, y))
     if len(x) < 2:

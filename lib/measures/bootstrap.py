@@ -65,8 +65,8 @@ def interval(
 ) -> Estimate:
     """Interval of `statistic(indices)`, a number computed from the items that `indices` (n,) names.
 
-    The value is that of every item once; each of the `n_bootstrap` resamples draws n of the n items
-    with replacement. Taking several arrays at the same indices makes it paired:
+    The value is that of all items; each of the `n_bootstrap` resamples draws n of the n items with
+    replacement. Taking several arrays at the same indices makes it paired:
     `interval(lambda i: kendall(a[i], r[i]) - kendall(b[i], r[i]), len(r))`. A resample for which
     the statistic is nan makes the interval nan. Source: Efron & Tibshirani, An Introduction to the
     Bootstrap, chapter 13 (percentile interval).
@@ -149,7 +149,7 @@ def length_of_mean(rows, n_bootstrap: int = 1000, seed: int = 0) -> Estimate:
     Coverage is at least 90 % for lengths from 0.02 to 1 (`tests/test_bootstrap.py` simulates it),
     where the plain percentile interval of the length has 0 % at 0.02.
 
-    Raises: ValueError for fewer than 2 items or 100 resamples, or rows that are no finite matrix.
+    Raises: ValueError for fewer than 2 items or 100 resamples, or a matrix that is not finite.
     """
     length = resampled_length(rows, n_bootstrap, seed)
     noise = validation.array(rows).astype(np.float64).var(axis=0, ddof=1).sum() / len(rows)
@@ -176,7 +176,7 @@ def resampled_length(rows, n_bootstrap: int = 1000, seed: int = 0) -> Resampled:
     The same numbers as `resampled` of it gives; a mean of resampled rows is a weighted mean, so
     that all of them are one matrix product.
 
-    Raises: ValueError for fewer than 2 items or 100 resamples, or rows that are no finite matrix.
+    Raises: ValueError for fewer than 2 items or 100 resamples, or a matrix that is not finite.
     """
     rows = validation.array(rows).astype(np.float64)
     if rows.ndim != 2 or not np.isfinite(rows).all():
@@ -240,9 +240,9 @@ def least_squares(design: np.ndarray, several: Sequence[Resampled]) -> list[Resa
 def over_seeds(each: Sequence[Resampled], minus: Sequence[Resampled] | None = None) -> Estimate:
     """Mean of a number over training seeds, and its interval over seeds and test items.
 
-    `each` is the number with each seed, on the same resamples of the same items; what is `minus` is
-    subtracted seed by seed. The half-width is the root of the sum of two squares: that of Student's
-    interval over the seeds (4.3 standard errors for three), and that of the bootstrap of their mean
+    `each` is the number with each seed, on the same resamples of the same items; `minus` is
+    subtracted seed by seed. The half-width is sqrt(a^2 + b^2): a is the half-width of Student's
+    interval over the seeds (4.3 standard errors for three), b that of the bootstrap of their mean
     over the items.
 
     Raises: ValueError for fewer than 2 seeds, or another number of seeds to subtract.
@@ -335,11 +335,11 @@ def minus(
 def simultaneous(estimates: Mapping[object, Estimate]) -> dict[object, Estimate]:
     """The same estimates with intervals for a family of comparisons with 0, by Holm's method.
 
-    A rule that looks for the worst of many comparisons would find one by chance. The comparison
-    with the most evidence against 0 gets the interval of level 1 - 0.05 / m, the next one that of
-    1 - 0.05 / (m - 1), and so on; once an interval holds 0, so do all that follow in that order
-    (they keep the width of that step). Each side of an interval is stretched by the ratio of the
-    normal quantiles. Source: Holm, Scandinavian Journal of Statistics 6 (1979) 65-70.
+    A rule that looks for the worst of many comparisons would find one by chance. So the comparison
+    with the most evidence against 0 gets an interval of level 1 - 0.05 / m, the next one an
+    interval of level 1 - 0.05 / (m - 1), and so on. Once an interval contains 0, all that follow
+    contain it, too, and keep the level of that step. Each side of an interval is stretched by the
+    ratio of the normal quantiles. Source: Holm, Scandinavian Journal of Statistics 6 (1979) 65-70.
     """
     ordered = sorted(estimates, key=lambda key: -_evidence(estimates[key]))
     wider, m = {}, len(ordered)

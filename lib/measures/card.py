@@ -68,7 +68,7 @@ def firsts(owner, m: int) -> np.ndarray:
 
 def _recall(image, text, owner, n_bootstrap: int, seed: int) -> dict[str, bootstrap.Estimate]:
     i2t, t2i = retrieval.recall(image, text, owner, KS)
-    if owner is not None:  # an image's texts are no independent items: their mean is one
+    if owner is not None:  # an image's texts are not independent items, but their mean is one
         t2i = {k: np.bincount(owner, hits) / np.bincount(owner) for k, hits in t2i.items()}
     hits = {f"R@{k}, image to text": i2t[k] for k in KS}
     hits |= {f"R@{k}, text to image": t2i[k] for k in KS}

@@ -1,8 +1,8 @@
 """What changes when a gap is closed: search, clusters, hubs, ranks and agreement of one set.
 
-A set is images x (n, d), texts c (m, d), and the row of its text for each image (n,): pairs, where
-every image has a text of its own, or classes, where texts are fewer. Maps are fitted on the other
-half of the items than they move, and a query searches in its own half.
+A set is images x (n, d), texts c (m, d), and for each image the row of its text (n,). In pairs,
+every image has a text of its own; in classes, there are fewer texts. A map that moves one half of
+the items is fitted on the other half, and a query searches in its own half.
 """
 
 from collections.abc import Callable, Mapping
@@ -45,12 +45,16 @@ def moved(method: str, z: np.ndarray, clean: np.ndarray, half: np.ndarray) -> np
 def measured(method: str, x, c, row, n_bootstrap: int = 1000, seed: int = 0) -> dict:
     """Measures of a set after a method, as `bootstrap.Resampled` by name, for paired differences.
 
-    Of pairs, both ways: R@1, flips (queries whose first hit changes) by noise and by rounding to 8
-    bits before the method, skewness of the 10-occurrence, effective rank, agreement of the
-    modalities above chance, the effective rank of image minus text over that of isotropic noise
-    ("residual"), and how much more of CKA than of shared neighbours is chance. Of classes: accuracy
-    and flips of the images, and NMI and ARI of k-means over both modalities. In points, but for
-    skewness, ranks, and shares.
+    For pairs, both ways:
+    - R@1;
+    - flips (queries whose first hit changes) by noise and by rounding to 8 bits, before the method;
+    - skewness of the 10-occurrence, and effective rank;
+    - agreement of the modalities above chance;
+    - "residual": the effective rank of image minus text over that of isotropic noise;
+    - how much more of CKA than of shared neighbours is chance.
+
+    For classes: accuracy and flips of the images, and NMI and ARI of k-means over both modalities.
+    All are in points, except skewness, ranks, and shares.
     """
     row, half = np.asarray(row), halves(len(x), seed)
     clean, of_pairs = np.stack([x, c[row]]).astype(np.float64), len(c) == len(x)

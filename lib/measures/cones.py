@@ -1,7 +1,7 @@
 """Cones of embeddings: how alike all inputs are to an encoder, and whether encoders stay apart.
 
-Embeddings are unit rows (n, d) as NumPy arrays; `sets` are those of the same n inputs by several
-encoders. Sources: Mind the Gap (arXiv 2203.02053) section 2, its Figures 2 and 13.
+Embeddings are unit rows (n, d) as NumPy arrays; `sets` holds those of the same n inputs, one array
+per encoder. Sources: Mind the Gap (arXiv 2203.02053) section 2, its Figures 2 and 13.
 """
 
 from collections.abc import Sequence

@@ -135,9 +135,10 @@ def linear_separability(x, y, seed: int = 0) -> float:
     """LS = 1 - MSE, on held-out rows, of a linear regression that predicts the modality.
 
     Least squares with intercept (the smallest solution where there are many), labels 0 for images
-    and 1 for texts, 70 % of each modality to fit and 30 % to test. It is no accuracy: with nothing
-    to find, it tends to 0.75 for many rows, falls below that when n is not far above d, and may be
-    negative. Source: I0T section 3 and appendix D.2; labels and intercept are not stated there.
+    and 1 for texts, 70 % of each modality to fit and 30 % to test. It is not an accuracy: without
+    any difference between the modalities, it tends to 0.75 for many rows, falls below that when n
+    is not far above d, and may be negative. Source: I0T section 3 and appendix D.2; labels and
+    intercept are not stated there.
 
     Raises: ValueError for fewer than 4 rows in a modality.
     """
@@ -149,11 +150,11 @@ def linear_separability_interval(
 ) -> bootstrap.Estimate:
     """`linear_separability` of pairs (n, d each), by bootstrap over held-out pairs.
 
-    One split and one regression, and a pair is held out as a whole: what is learnt of a text tells
-    against its image, so that with rows split one by one, modalities that lie alike would be told
-    apart worse than by chance.
+    There is one split and one regression, and a pair is held out as a whole. If rows were split one
+    by one, a text in the training half would tell against its image in the other: modalities that
+    lie alike would be told apart worse than by chance.
 
-    Raises: ValueError for fewer than 7 pairs or 100 resamples, or x and y that are no pairs.
+    Raises: ValueError for fewer than 7 pairs or 100 resamples, or x and y that are not pairs.
     """
     images, texts = _squared_errors(*validation.pairs(x, y), seed, whole_pairs=True)
     return bootstrap.mean_interval(1 - (images + texts) / 2, n_bootstrap, seed)
@@ -167,7 +168,7 @@ def _squared_errors(x, y, seed: int, whole_pairs: bool = False) -> tuple[np.ndar
     n = sum(len(index) for _, index, _ in fit)
     centre = sum(block.sum(0, dtype=np.float64) for block, _ in _blocks(fit)) / n
     label_centre = sum(label * len(index) for _, index, label in fit) / n
-    # Normal equations in float64, block by block: d x d whatever n. LAPACK's gelsy gives the
+    # Normal equations in float64, block by block: d x d for any n. LAPACK's gelsy gives the
     # smallest solution where n < d, as its default does, in less than half the time.
     gram, moment = 0, 0
     for block, label in _blocks(fit):
@@ -206,7 +207,7 @@ def auc_interval(x, y, n_bootstrap: int = 1000, seed: int = 0) -> bootstrap.Esti
     why). By ranks: the share of couples in which the text has the greater decision, ties by half
     (Mann and Whitney).
 
-    Raises: ValueError for fewer than 7 pairs or 100 resamples, or x and y that are no pairs.
+    Raises: ValueError for fewer than 7 pairs or 100 resamples, or x and y that are not pairs.
     """
     from scipy.stats import rankdata  # slow to import
 
@@ -263,7 +264,7 @@ def silhouette(x, y) -> np.ndarray:
     and b that to the other; the mean over an image and its text. It is above 0 for what lies
     nearer to its own modality. Source: Rousseeuw, J. Comput. Appl. Math. 20 (1987) 53-65.
 
-    Raises: ValueError for fewer than 2 pairs, or x and y that are no pairs.
+    Raises: ValueError for fewer than 2 pairs, or x and y that are not pairs.
     """
     from sklearn.metrics import silhouette_samples  # slow to import
 

@@ -26,7 +26,7 @@ def relative_gap(x, y, n_bootstrap: int = 1000, seed: int = 0) -> Resampled:
     modalities' mean d between different rows. 0 where every image lies on its text. Source: section
     4.1, Eq. 2, and `compute_rmg` of the code.
 
-    Raises: ValueError for fewer than 2 pairs or 100 resamples, or x and y that are no pairs.
+    Raises: ValueError for fewer than 2 pairs or 100 resamples, or x and y that are not pairs.
     """
     x, y = (validation.unit(each).astype(np.float64) for each in validation.pairs(x, y))
     paired = (x * y).sum(1)
@@ -96,16 +96,16 @@ def object_bias(
 def logit_entropy(x, y, scale: float, batch: int = 128, seed: int = 0) -> np.ndarray:
     """Entropy in nats of images' softmax over the texts of their batch; each in [0, log batch].
 
-    The pairs (n, d each) are shuffled into batches, as in training; those left over are left out,
-    so that the result has n // batch * batch numbers, of the same pairs for every model.
+    The pairs (n, d each) are shuffled into batches, as in training, and an incomplete last batch is
+    dropped. The result has n // batch * batch numbers, for the same pairs with every model.
     Source: section 6.2.
 
-    Raises: ValueError for fewer pairs than a batch, or x and y that are no pairs.
+    Raises: ValueError for fewer pairs than a batch, or x and y that are not pairs.
     """
     x, y = (validation.unit(each).astype(np.float64) for each in validation.pairs(x, y))
     n = len(x)
     if n < batch:
-        raise ValueError(f"{n} pairs are no batch of {batch}.")
+        raise ValueError(f"{n} pairs are fewer than a batch of {batch}.")
     found = []
     for rows in np.random.default_rng(seed).permutation(n)[: n // batch * batch].reshape(-1, batch):
         logits = scale * x[rows] @ y[rows].T

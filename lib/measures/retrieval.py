@@ -293,7 +293,7 @@ def _rank_rows(rows, relevant: _Relevant, best_only: bool) -> Ranks:
 
 
 def _rank(row: np.ndarray, position: int) -> int:
-    """How many items stand before this one: the greater ones, and the equal ones in front."""
+    """How many items rank before this one: greater ones, and equal ones with a lower index."""
     score = row[position]
     before = np.count_nonzero(row[:position] >= score)
     return before + np.count_nonzero(row[position + 1 :] > score)

@@ -28,7 +28,8 @@ def cosine_with_others(image, text, owner=None) -> np.ndarray:
 
     `owner` (n,) is the row of each image's own text (None: row i with row i).
 
-    Raises: ValueError for bad embeddings, fewer than two texts, or an owner that is no row of them.
+    Raises: ValueError for bad embeddings, fewer than two texts, or an owner that is not a row of
+        `text`.
     """
     image, text = validation.vectors(image, "image"), validation.vectors(text, "text", minimum=2)
     validation.same_width(image, text)
@@ -211,11 +212,11 @@ def closeness(x, y) -> np.ndarray:
 def reversals(before, after) -> np.ndarray:
     """(n,) share of comparisons whose outcome is reversed, for the query of each row.
 
-    `before` and `after` (n, n) say how close a query is to each item; item i is query i's own, and
-    is left out. Of all couples of other items, the share of which the nearer one is now the farther
-    one: (1 - tau-b) / 2, 0 where nothing changed places and 1/2 by chance.
+    `before` and `after` (n, n) say how close a query is to each item. Item i is query i's own, and
+    is left out. The result is the share of all pairs of other items that have changed their order:
+    (1 - tau-b) / 2, which is 0 where no order has changed and 1/2 by chance.
 
-    Raises: ValueError if the two are no square matrices of one size, or smaller than 3 x 3.
+    Raises: ValueError if the two are not square matrices of one size, or smaller than 3 x 3.
     """
     before, after = np.asarray(before), np.asarray(after)
     if before.shape != after.shape or before.ndim != 2 or len(before) != before.shape[1]:

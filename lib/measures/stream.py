@@ -126,7 +126,7 @@ class Sums:
         n = weights @ self.pairs
         image, text = (weights @ total / n[:, None] for total in (self.image, self.text))
         pair = weights @ self.cosine / n
-        # An image drawn k times meets its own text k * k times: these are no random pairs.
+        # An image drawn k times meets its own text k * k times: these are not random pairs.
         own, own_cosine = weights**2 @ self.pairs, weights**2 @ self.cosine
         all_cosine = n**2 * np.vecdot(image, text)
         others = (all_cosine - own_cosine) / np.maximum(n**2 - own, 1)

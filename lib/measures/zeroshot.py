@@ -12,12 +12,11 @@ from lib import validation
 def class_embeddings(encode: Callable, classnames: list[str], templates: list[str]) -> torch.Tensor:
     """One L2-normalised text embedding per class, (classes, d) float32.
 
-    Every template (with "{}" where the class name goes) is filled and encoded by `encode`, a
-    function of a list of strings (`model.encode_text`, or `embeddings.text_encoder(model)`, which
-    keeps what it encodes on the disk); each prompt
-    is L2-normalised, the prompts of a class are averaged, and the mean is L2-normalised. Source:
-    CLIP (arXiv 2103.00020) section 3.1.4, prompt ensembling in embedding space. (I0T's code
-    averages before the first normalisation.)
+    Every template has "{}" where the class name goes. `encode` takes a list of strings: it is
+    `model.encode_text`, or `embeddings.text_encoder(model)`, which keeps its results on the disk.
+    Each prompt is L2-normalised, the prompts of a class are averaged, and the mean is normalised
+    again. Source: CLIP (arXiv 2103.00020) section 3.1.4, prompt ensembling in embedding space.
+    (I0T's code averages before the first normalisation.)
 
     Raises: ValueError for no class, no template, or a template without "{}".
     """
@@ -81,7 +80,7 @@ def classify(image, classes) -> np.ndarray:
 def evaluate(image, classes, label) -> Classification:
     """Classify images (n, d), as `classify` does, and compare with their true classes `label` (n,).
 
-    Raises: ValueError for bad embeddings, or labels that are no class.
+    Raises: ValueError for bad embeddings, or labels that are not classes.
     """
     score = _cosines(image, classes)
     label = validation.labels(label, len(score), "label")

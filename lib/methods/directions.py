@@ -40,19 +40,19 @@ def of_images(x) -> dict[str, Directions]:
     """The repairs that see images (n, d) alone: IMAGES_ONLY.
 
     Subtracting the mean is I0T_post of the images; whitening and principal components keep the
-    first k components. Raises: ValueError for bad embeddings, or fewer of them than dimensions.
+    first k components, of those in which the images differ.
+
+    Raises: ValueError for bad embeddings, or fewer than 2.
     """
     x = validation.unit(validation.vectors(x, "x", minimum=2))
-    d = x.shape[1]
-    if len(x) < d:
-        raise ValueError(f"{len(x)} images have no {d} principal components.")
-    its = PCA(svd_solver="full").fit(x)
-    scale = np.sqrt(np.maximum(its.explained_variance_, 1e-12))
-    widths = _widths(d)
+    d, its = x.shape[1], PCA(svd_solver="full").fit(x)
+    some = its.explained_variance_ > 1e-12
+    basis, scale = its.components_[some].T, np.sqrt(its.explained_variance_[some])
+    widths = _widths(basis.shape[1])
     return {
         "mean subtracted": Directions(x.mean(0), np.eye(d), ((0, d),)),
-        "whitening": Directions(its.mean_, its.components_.T / scale, widths),
-        "principal components": Directions(its.mean_, its.components_.T, widths),
+        "whitening": Directions(its.mean_, basis / scale, widths),
+        "principal components": Directions(its.mean_, basis, widths),
     }
 
 

@@ -1,9 +1,11 @@
 """The two encoders as functions of what an inversion searches: exact, with all weights frozen.
 
-The same embeddings as the model's own code gives (tested in float64); only what cannot change the
-result is left out: nothing computes the gradients of weights; under a causal mask the tokens after
-the end token are never seen, and the words before the pseudo-tokens never change, so their keys and
-values are computed once; of the last layer, only the row that is pooled is needed.
+They give the embeddings of the model's own code (tested in float64), and leave out what cannot
+change the result:
+- the gradients of weights;
+- under a causal mask, the tokens after the end token, which nothing sees;
+- the words before the pseudo-tokens, which never change: their keys and values are computed once;
+- in the last layer, every row but the one that is pooled.
 """
 
 import copy
@@ -39,9 +41,10 @@ class _Block:
         self.before = None
 
     def follow(self, before: torch.Tensor) -> None:
-        """Let all tokens stand behind `before` (1, p, width), the same for every item.
+        """Put `before` (1, p, width), the same for every item, in front of all tokens.
 
-        Those see nothing behind them, so their keys and values are constants.
+        Attention is causal: what is in front never sees the tokens, so that its keys and values
+        are constants.
         """
         self.before = self._project(self.norm_1(before), slice(1, 3))
 
@@ -101,7 +104,7 @@ def text_tower(model: Model) -> nn.Module:
 
 
 def _words(model: Model, template: str, tokens: int) -> Words:
-    """Where the pseudo-tokens stand, found with a stand-in word that is one token.
+    """The positions of the pseudo-tokens, found with a placeholder word of one token.
 
     Source: Cross the Gap's code, which uses the character "£".
     """
@@ -219,7 +222,7 @@ def image_encoder(
 ) -> Callable:
     """pseudo-patches (n, tokens, width) -> image embeddings (n, d), not normalised."""
     spread = functional.interpolate(torch.arange(float(tokens)).view(1, 1, -1), size=patches)
-    spread = spread.flatten().long().to(where)  # which pseudo-patch stands at each patch
+    spread = spread.flatten().long().to(where)  # the pseudo-patch at each patch
     visual = model.clip.visual
     kind = _class_token_encoder if pools_class_token(visual) else _whole_encoder
     encode = kind(visual, where, dtype)

@@ -11,8 +11,8 @@ def exchanged(
     """A text of greater worth, found by exchanging one word at a time.
 
     From the first word to the last, each is replaced by the one of `words` that makes the text
-    worth most ("" leaves it out), if that is more than before; again from the start, up to `sweeps`
-    times, until nothing changes. `worth` gives a number for each of several texts. A greedy local
+    worth most ("" leaves it out), if that is more than before. Up to `sweeps` such passes are made,
+    until one changes nothing. `worth` gives a number for each of several texts. A greedy local
     search after Deguchi et al. (arXiv 2604.27674) section 3, with a beam of one.
 
     Raises: ValueError for a text without a word.

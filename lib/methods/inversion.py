@@ -1,12 +1,12 @@
 """Modality inversion: the embedding of one modality, found again on the other encoder's side.
 
-OTI (optimisation-based textual inversion) looks for pseudo-tokens v in the text encoder's token
-space such that the text "a photo of v" has the embedding of a given image; OVI (visual inversion)
-looks for pseudo-patches w in the image encoder's patch space such that the "image" made of them has
-the embedding of a given text. What comes back is the other encoder's embedding at the end of the
-search: an image that is now compared as a text, or the other way round. Source: Cross the Gap
-(arXiv 2502.04263) sections 4.1 and 4.2, Algorithms 1 and 2, and the published code where the paper
-leaves something open.
+OTI (optimisation-based textual inversion) starts from an image. It looks for pseudo-tokens v in the
+text encoder's token space, so that the text "a photo of v" has the image's embedding. OVI (visual
+inversion) starts from a text. It looks for pseudo-patches w in the image encoder's patch space, so
+that the "image" made of them has the text's embedding. Each returns the other encoder's embedding
+at the end of the search: an image can then be compared as a text, or a text as an image. Source:
+Cross the Gap (arXiv 2502.04263) sections 4.1 and 4.2, Algorithms 1 and 2, and the published code
+where the paper leaves something open.
 
 The search is the papers', step by step, and fast because `lib.methods.frozen` leaves out what
 cannot change the result. Batches that are done are kept on the disk.
@@ -89,7 +89,7 @@ def oti(
         tokens: R, the number of pseudo-tokens of an item; the paper's main results use 1.
         steps: number of updates, or several: the largest is the end, and results are kept at each.
         template: text with "{}" where the pseudo-tokens go.
-        start: (n, tokens, width) pseudo-tokens to begin with, in place of random ones.
+        start: (n, tokens, width) pseudo-tokens to begin with, instead of random ones.
         seed, items: the start of an item is drawn from the two numbers `seed` and its entry in
             `items` (its row, if None). A result depends on nothing else: not on the batch, and
             not on its neighbours or the order.
@@ -129,9 +129,9 @@ def ovi(
 ) -> Inversion:
     """Text embeddings (n, d) -> image embeddings (n, d), by visual inversion.
 
-    As `oti`, with pseudo-patches in the place of the image encoder's patch embeddings: `tokens` (P)
-    of them are spread over all patches by nearest-neighbour interpolation; the class token and the
-    positions are the model's own. Source: Cross the Gap section 4.2, Equation 3, Algorithm 2; its
+    As `oti`, with pseudo-patches instead of the image encoder's patch embeddings. Nearest-neighbour
+    interpolation spreads `tokens` (P) of them over all patches; the class token and the positions
+    are the model's own. Source: Cross the Gap section 4.2, Equation 3, Algorithm 2; its
     code uses P = 1 (ViT-B/32), 2 or 4.
 
     Raises: ValueError for bad embeddings or arguments, or a model whose image encoder is not a ViT.
@@ -172,8 +172,8 @@ def text_encoder(
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """The function that OTI inverts: pseudo-tokens (n, tokens, width) -> text embeddings (n, d).
 
-    They stand in the template's place; embeddings are L2-normalised, on the model's device, and
-    can be differentiated in the pseudo-tokens. `token_width(model)` is the width.
+    They fill the template's "{}". Embeddings are L2-normalised, on the model's device, and can be
+    differentiated with respect to the pseudo-tokens. `token_width(model)` is the width.
 
     Raises: ValueError as `oti`.
     """
@@ -194,7 +194,7 @@ def reachable(model: Model, side: str) -> torch.Tensor:
     """Orthonormal rows (k, d) of the subspace in which all embeddings of one encoder lie.
 
     An encoder ends with a linear map from its own width to the d dimensions of the common space.
-    Where it is narrower than d, no input leads out of k = width dimensions: with P the projection
+    Where that width is below d, all embeddings lie in k = width dimensions. With P the projection
     onto them, the loss 1 - cos of an inversion to `side` ("text" or "image") cannot fall below
     1 - |P x|. Without such a map, or with a bias in it, nothing is known to be out of reach: k = d.
 

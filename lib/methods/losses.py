@@ -79,7 +79,7 @@ def separation_loss(image: Tensor, text: Tensor, scale, similarity: Tensor | Non
     """IMSep of AlignCLIP: an image is pushed from the other images, and held by its own text.
 
     CE(scale * (I * M + (1 - I) * V * D), i), with D = 1 - S the rescaling by the similarity S,
-    (n, n), of the captions: an image whose caption says the same has logit 0, whatever its cosine.
+    (n, n), of the captions: an image whose caption says the same has logit 0.
     The rescaling multiplies the cosine, not the loss. Without S, D = 1 (the ablation of Table 6).
     With image and text exchanged it separates the texts. AlignCLIP, Eqs. 8-12.
 

@@ -1,9 +1,9 @@
 """I0T_async: a batch normalisation behind each frozen encoder.
 
 Frozen encoders give an image or a caption the same embedding in every epoch, so that each is
-encoded once, and training takes seconds. The one difference from the paper's second stage: MCSIE,
-two passes with dropout inside of the encoders, is left out (its Table 8 has both, and the command
-that its authors published trains without it), and each epoch draws one of an image's captions.
+encoded once, and training takes seconds. Two things differ from the paper's second stage. MCSIE,
+two passes with dropout inside the encoders, is left out: Table 8 has both, and the command that the
+authors published trains without it. And each epoch draws one of an image's captions.
 Source: I0T (ACL Findings 2025) section 4.2, appendix E, and its code (training/train.py).
 """
 

@@ -94,7 +94,7 @@ class Standardiser:
             return cls(saved["image_mean"], saved["text_mean"], *saved["counts"].tolist())
         except (SafetensorError, KeyError, TypeError) as error:
             raise ValueError(
-                f"{path} is no saved Standardiser: fit it and save it again."
+                f"{path} is not a saved Standardiser: fit it and save it again."
             ) from error
 
 
