@@ -104,7 +104,7 @@ FAMILIES = (
     Family(
         "What makes the gap",
         "Models that differ in one thing: what captions name, and whether the temperature is "
-        "learned. Two controls change the negatives and the first stage.",
+        "learned. A control counts captions that say the same as positives.",
         "mini-gap-mix-fixed",
         r"mini-gap-.*",
     ),
@@ -272,7 +272,6 @@ WORDS = {
     "normalise": lambda kind: f"{kind} normalisation of each embedding",
     "trains": lambda what: f"trains nothing but the {what}",
     "tagging_steps": lambda n: f"first stage of {n} steps" if n else "no first stage",
-    "tags": lambda names: f"first stage on {' and '.join(names)} alone",
     "steps": lambda n: f"{n} contrastive steps" if n else "no training",
     "learning_rate": lambda rate: f"learning rate {rate:g}",
     "warm_up": lambda n: f"warm-up of {n} steps",

@@ -40,7 +40,6 @@ class Recipe:
     trains: str = "all"  # or "normalisation" (I0T_async), "projections" (PAC-S)
     steps: int = 800
     tagging_steps: int = 450  # before them: the image tower alone learns to tag (`mini.training`)
-    tags: tuple = ()  # the attributes that it tags; empty: all of them, with the same weight
     batch: int = 128
     learning_rate: float = 2e-3
     warm_up: int = 100
@@ -65,7 +64,7 @@ class Recipe:
     group: int = 16
 
 
-LATER = ("scale_rate", "tags", "captions")  # fields that models from before do not record
+LATER = ("scale_rate", "captions")  # fields that models from before do not record
 
 
 def described(recipe: Recipe) -> dict:
@@ -210,31 +209,26 @@ _LONG = {
 # batches: of the base recipe's groups, those that fix shape and colour are left out, because
 # captions that name nothing else would be the same for the whole group.
 _GAP = replace(_CLIP, embed_dim=96, shared=tuple(s for s in _CLIP.shared if "shape" not in s))
-_SCALES = {
-    "fixed": {},
-    "learned": {"logit_scale": 1 / 0.07, "learn_scale": True, "scale_rate": 0.03},
-}
-_CONTROLS = {
+_SETTINGS = {
+    "fixed": (("shape", "shape-colour", "all", "two", "mix"), {}),
+    "learned": (
+        ("shape", "all"),
+        {"logit_scale": 1 / 0.07, "learn_scale": True, "scale_rate": 0.03},
+    ),
     # Poor captions repeat: here captions that say the same are not negatives of each other.
-    "positives": {"loss": (("multi_positive", 1.0),)},
-    # The other starts have tagged all attributes alike, named by captions or not.
-    "one-tag": {"tags": ("shape",)},
+    "positives": (("shape",), {"loss": (("multi_positive", 1.0),)}),
 }
 
 
 def _named(kind: str, **changes) -> Recipe:
-    own = {"captions": kind, "caption_weights": (1, 1)} if kind else {}
+    own = {} if kind == "mix" else {"captions": kind, "caption_weights": (1, 1)}
     return replace(_GAP, **own, **changes)
 
 
 _LABORATORY = {
-    f"mini-gap-{kind or 'mix'}-{scale}": _named(kind, **changes)
-    for scale, changes in _SCALES.items()
-    for kind in ("shape", "shape-colour", "all", "two", "")
-} | {
-    f"mini-gap-{kind}-{control}": _named(kind, **changes)
-    for control, changes in _CONTROLS.items()
-    for kind in ("shape", "all")
+    f"mini-gap-{kind}-{setting}": _named(kind, **changes)
+    for setting, (kinds, changes) in _SETTINGS.items()
+    for kind in kinds
 }
 
 

@@ -540,8 +540,7 @@ def _tagging(state: State, pool: Pool, index: np.ndarray, which) -> torch.Tensor
     """
     features = state.model.encode_image(to_pixels(pool.images[index]), normalize=False)
     loss = features.new_zeros(())
-    for name in state.recipe.tags or TAGS:
-        classifier = state.heads["tags"][name]
+    for name, classifier in state.heads["tags"].items():
         target = torch.from_numpy(pool.factors[index, FACTORS.index(name)].astype(np.int64))
         loss = loss + F.cross_entropy(classifier(features), target)
     return loss
