@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
 
 from lib import files
 
@@ -183,6 +184,11 @@ def seeds(colour: str = MINOR) -> Line2D:
 def minus(words: object) -> str:
     """Words with minus signs for the hyphens before numbers, as on the axes."""
     return re.sub(r"(?<!\w)-(?=[\d.])", "−", str(words))
+
+
+def percent(ax: Axes) -> None:
+    """Shares on the vertical axis, labelled in percent."""
+    ax.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
 
 
 def label_set(key: str) -> str:
