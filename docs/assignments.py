@@ -9,7 +9,6 @@ import io
 import os
 import re
 import sys
-import tomllib
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import nbformat
 
 from lib import files, paths
+from workflow import environment
 
 FOLDER = paths.ROOT / "assignments"
 SOURCE, RELEASE = FOLDER / "source", FOLDER / "release"
@@ -105,7 +105,7 @@ def carried(master: Path) -> list[Path]:
 
 def requirements() -> str:
     """PACKAGES, with the versions that this project asks for, as a requirements.txt."""
-    project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = environment.project()
     asked = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
     by_name = {re.split(r"[<>=]", line)[0]: line for line in asked}
     lines = [name if name in ANY_VERSION else by_name[name] for name in PACKAGES]
