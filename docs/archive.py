@@ -11,7 +11,6 @@ import datetime
 import json
 import subprocess
 import sys
-import tomllib
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,7 +19,7 @@ from urllib.parse import quote
 
 from docs import citation
 from lib import files, paths, progress
-from workflow import catalogue
+from workflow import catalogue, environment
 
 SPECIFICATION = "https://w3id.org/ro/crate/1.2"
 SUMS, METADATA = "SHA256SUMS", "ro-crate-metadata.json"
@@ -126,7 +125,7 @@ def _tracked(root: Path) -> dict[str, int]:
 
 
 def _release(root: Path) -> Release:
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = environment.project(root)
     commit, seconds = _git(root, "log", "-1", "--format=%H %ct").split()
     time = datetime.datetime.fromtimestamp(int(seconds), datetime.UTC)
     return Release(project["name"], project["version"], commit, time)

@@ -9,7 +9,6 @@ import io
 import os
 import re
 import sys
-import tomllib
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,11 +16,15 @@ from pathlib import Path
 import nbformat
 
 from lib import files, paths
+from workflow import environment
 
 FOLDER = paths.ROOT / "assignments"
 SOURCE, RELEASE = FOLDER / "source", FOLDER / "release"
 FOR_STUDENTS = FOLDER / "for_students.md"  # goes into every zip as its README.md
 CARRIED = ("LICENSE", "lib", "mini/__init__.py", "mini/world", "profiles")  # by every zip
+# By those whose notebook shows the page "Try it".
+WIDGET = ("CITATION.cff", *(f"docs/{name}" for name in ("__init__.py", "citation.py", "live")))
+WIDGET += ("docs/live_data.py", "docs/try_it.png", "docs/widget.py")
 # What `lib` and the notebooks import, and nbmake. ipykernel is not here: to change the kernel that
 # runs, as in Colab, breaks it.
 PACKAGES = (
@@ -90,14 +93,15 @@ def student_version(master: Path) -> nbformat.NotebookNode:
 
 
 def carried(master: Path) -> list[Path]:
-    """Files of this repository that a set's zip has: CARRIED, and the models and the results that
-    the code of its notebook names in quotes ("mini-clip", "figures/...")."""
+    """Files of this repository that a set's zip has: CARRIED, WIDGET if its notebook imports that,
+    and the models and the results that its code names in quotes ("mini-clip", "figures/...")."""
     notebook = nbformat.read(master, as_version=4)
     code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     named = re.findall(r'"(figures/[^"]+)"', code)
     named += [f"models/{m.name}" for m in paths.MODELS.iterdir() if f'"{m.name}"' in code]
     found = []
-    for start in map(paths.ROOT.joinpath, [*CARRIED, *sorted(named)]):
+    shown = WIDGET if "import widget" in code else ()
+    for start in map(paths.ROOT.joinpath, [*CARRIED, *shown, *sorted(named)]):
         inside = sorted(start.rglob("*")) if start.is_dir() else [start]
         found += [file for file in inside if file.is_file() and "__pycache__" not in file.parts]
     return found
@@ -105,7 +109,7 @@ def carried(master: Path) -> list[Path]:
 
 def requirements() -> str:
     """PACKAGES, with the versions that this project asks for, as a requirements.txt."""
-    project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = environment.project()
     asked = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
     by_name = {re.split(r"[<>=]", line)[0]: line for line in asked}
     lines = [name if name in ANY_VERSION else by_name[name] for name in PACKAGES]

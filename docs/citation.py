@@ -30,3 +30,9 @@ def repository(about: dict) -> str:
         raise ValueError("repository-code in CITATION.cff must be https://github.com/OWNER/NAME, "
             f"not {address!r}.")  # fmt: skip
     return found[1]
+
+
+def website(about: dict) -> str:
+    """Where GitHub publishes the site of that repository. Raises: ValueError, as `repository`."""
+    owner, name = repository(about).split("/")
+    return f"https://{owner.lower()}.github.io/{name}/"

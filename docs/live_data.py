@@ -42,11 +42,16 @@ def write(folder: Path) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     for source in SOURCES.iterdir():
         shutil.copy(source, folder)
-    real = real_pairs()
-    parts = {"data": model(), "temperature": temperatures()} | ({"real": real} if real else {})
-    for name, part in parts.items():
+    found = parts()
+    for name, part in found.items():
         (folder / f"{name}.js").write_text(script(name, part), encoding="utf-8")
-    return [name for name in parts if name != "data"]
+    return [name for name in found if name != "data"]
+
+
+def parts() -> dict[str, dict]:
+    """Name -> data, of those that this machine has. Raises: NotAvailable without MODEL."""
+    found = {"data": model(), "temperature": temperatures(), "real": real_pairs()}
+    return {name: part for name, part in found.items() if part}
 
 
 def script(name: str, part: dict) -> str:
@@ -92,13 +97,19 @@ def model() -> dict:
     }
 
 
-def temperatures() -> dict:
-    """Fewer of the pairs, as the models see them that were trained at a temperature each."""
+def temperatures() -> dict | None:
+    """Fewer of the pairs, as the models see them that were trained at a temperature each.
+
+    None where a model is not there: a student's zip has none of them.
+    """
     p = profiles.load(profiles.FULL)
+    try:
+        models = {role: registry.load(p.models[role]) for role in TEMPERATURES}
+    except NotAvailable:
+        return None
     pairs = image_captions.load_pairs("world", "test", N_FEWER)
     arrays, scales, steps = {}, {}, set()
-    for role in TEMPERATURES:
-        one = registry.load(p.models[role])
+    for role, one in models.items():
         arrays |= _halves(role, embed_pairs(one, pairs, p.query_caption))
         scales[role] = one.logit_scale
         steps.add(_recipe(one.name)["recipe"]["steps"])

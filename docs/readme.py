@@ -53,7 +53,6 @@ def badges(about: dict) -> str:
     where = citation.repository(about)
     if where == citation.NOWHERE:
         return "<!-- badges come here once repository-code in CITATION.cff is filled in -->\n"
-    owner, name = where.split("/")
     actions = f"https://github.com/{where}/actions/workflows"
     made = [
         _badge(said, f"{actions}/{file}/badge.svg", f"{actions}/{file}")
@@ -67,7 +66,7 @@ def badges(about: dict) -> str:
     if doi := about.get("doi"):
         picture = f"https://zenodo.org/badge/DOI/{doi}.svg"
         made.append(_badge("DOI", picture, f"https://doi.org/{doi}"))
-    made.append(f"[Website](https://{owner.lower()}.github.io/{name}/)")
+    made.append(f"[Website]({citation.website(about)})")
     return "\n".join(made) + "\n"
 
 

@@ -1,7 +1,9 @@
 """One look for every figure: style, sizes in inches, colours with fixed meanings, shared panels."""
 
+import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, repeat
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -10,6 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
 
 from lib import files
 
@@ -68,7 +71,7 @@ def intervals(
         filled: False for open marks, to draw a second measure into the same panel.
         upright: the values on the vertical axis, the rows side by side.
     """
-    labels = dict(rows) if isinstance(rows, Mapping) else {key: str(key) for key in rows}
+    labels = dict(rows) if isinstance(rows, Mapping) else {key: minus(key) for key in rows}
     place = {key: k for k, key in enumerate(labels)}
     look = look or {None: (MAIN, "o")}
     some = table[table[row].isin(place)]
@@ -126,10 +129,10 @@ def heat_map(ax: Axes, wide: pd.DataFrame, spec: str = "+z.1f", bold=None) -> No
         colour = "white" if abs(value) > 0.7 * most else "black"
         weight = "bold" if bold is not None and np.asarray(bold)[i, j] else "normal"
         look = {"fontsize": 6, "color": colour, "weight": weight}
-        label = "" if np.isnan(value) else format(value, spec)
+        label = "" if np.isnan(value) else minus(format(value, spec))
         ax.text(j, i, label, ha="center", va="center", **look)
     ax.set_xticks(range(wide.shape[1]), wide.columns)
-    ax.set_yticks(range(wide.shape[0]), wide.index)
+    ax.set_yticks(range(wide.shape[0]), map(minus, wide.index))
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
 
@@ -156,15 +159,36 @@ def heat_map_of_estimates(
     heat_map(ax, value, spec, bold=(low > 0) | (high < 0))
 
 
-def letters(axes: Sequence[Axes]) -> None:
-    """a, b, c, … as the titles of the panels."""
-    for ax, letter in zip(axes, string.ascii_lowercase, strict=False):
-        ax.set_title(letter)
+def letters(axes: Iterable[Axes], titles: Iterable[str] = ()) -> None:
+    """a, b, c, … before the titles of the panels; a panel without a title has its letter alone."""
+    named = zip(axes, string.ascii_lowercase, chain(titles, repeat("")), strict=False)
+    for ax, letter, title in named:
+        ax.set_title(f"{letter}  {title}".rstrip())
 
 
 def mark(label: str, colour: str = MINOR, marker: str = "o", **more) -> Line2D:
     """An entry of a legend: a mark without a line, unless `ls` says so."""
     return Line2D([], [], **{"color": colour, "marker": marker, "ls": "", "label": label} | more)
+
+
+def line(label: str, colour: str = REFERENCE, ls: str = "--") -> Line2D:
+    """An entry of a legend: a line, by default as `reference` draws it."""
+    return mark(label, colour, "", ls=ls, lw=1)
+
+
+def seeds(colour: str = MINOR) -> Line2D:
+    """The entry of a legend for the small dots of `intervals`."""
+    return mark("other training seeds", colour, ".", ms=3)
+
+
+def minus(words: object) -> str:
+    """Words with minus signs for the hyphens before numbers, as on the axes."""
+    return re.sub(r"(?<!\w)-(?=[\d.])", "−", str(words))
+
+
+def percent(ax: Axes) -> None:
+    """Shares on the vertical axis, labelled in percent."""
+    ax.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
 
 
 def label_set(key: str) -> str:

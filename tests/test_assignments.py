@@ -265,13 +265,15 @@ def test_zip_has_what_its_notebook_names():
     assert models["ps1_modality_gap"] == {"mini-clip", "mini-clip-untrained"}
     assert models["ps4_aligning_encoders"] == {"mini-clip", "mini-shared", "mini-align"}
     assert "figures/mini/beyond/closing_the_gap_leaderboard.csv" in files["ps4_aligning_encoders"]
+    shown = {name for name, its in files.items() if {"docs/widget.py", "docs/live/live.js"} <= its}
+    assert shown == {"ps1_modality_gap", "ps2_standardisation"}
     assert not any(
         "__pycache__" in file or "notebooks/" in file for each in files.values() for file in each
     )
 
 
 def test_requirements_name_what_is_imported():
-    """Every package that a module of `lib` imports when it is imported itself."""
+    """Every package that a module of the zip imports when it is imported itself."""
     called = {"PIL": "datasets", "pyarrow": "datasets", "open_clip": "open_clip_torch",
               "sklearn": "scikit-learn", "yaml": "pyyaml", "IPython": "nbmake"}  # fmt: skip
     asked = {re.split(r"[<>=]", line)[0] for line in assignments.requirements().splitlines()}
@@ -284,7 +286,7 @@ def test_requirements_name_what_is_imported():
                     seen |= {alias.name.split(".")[0] for alias in node.names}
                 elif isinstance(node, ast.ImportFrom):
                     seen.add(node.module.split(".")[0])
-    others = seen - set(sys.stdlib_module_names) - {"lib", "mini"}
+    others = seen - set(sys.stdlib_module_names) - {"lib", "mini", "docs"}
     assert len(others) > 8
     assert {called.get(name, name) for name in others} <= asked
 

@@ -188,7 +188,7 @@ def test_numbers_of_a_heat_map_stand_in_their_cells():
     plotting.heat_map(ax, wide, bold=[[False, True], [False, False]])
     texts = {text.get_position(): text for text in ax.texts if text.get_text()}
     assert {at: text.get_text() for at, text in texts.items()} == {
-        (0, 0): "+1.0", (1, 0): "-2.0", (0, 1): "+0.0"
+        (0, 0): "+1.0", (1, 0): "−2.0", (0, 1): "+0.0"
     }  # fmt: skip
     assert [at for at, text in texts.items() if text.get_weight() == "bold"] == [(1, 0)]
     assert texts[1, 0].get_color() == "white" and texts[0, 0].get_color() == "black"
@@ -205,13 +205,22 @@ def test_letters_name_the_panels():
     _, axes = plt.subplots(1, 3)
     plotting.letters(axes)
     assert [ax.get_title(loc="left") for ax in axes] == ["a", "b", "c"]
+    plotting.letters(axes, ["Images", "Texts"])
+    assert [ax.get_title(loc="left") for ax in axes] == ["a  Images", "b  Texts", "c"]
 
 
 def test_a_mark_of_a_legend_has_no_line():
     entry = plotting.mark("seeds", marker="D")
     assert (entry.get_label(), entry.get_marker()) == ("seeds", "D")
     assert entry.get_linestyle() == "None" and entry.get_color() == plotting.MINOR
-    assert plotting.mark("chance", plotting.REFERENCE, "", ls="--").get_linestyle() == "--"
+    chance = plotting.line("chance")
+    assert (chance.get_linestyle(), chance.get_color()) == ("--", plotting.REFERENCE)
+    assert plotting.seeds().get_marker() == "."  # as `intervals` draws them
+
+
+def test_minus_signs_stand_before_numbers_only():
+    said = {"λ=-0.5": "λ=−0.5", "-3": "−3", "mini-clip-2": "mini-clip-2", "1e-5": "1e-5"}
+    assert {words: plotting.minus(words) for words in said} == said
 
 
 def test_reference_lines():
@@ -260,7 +269,7 @@ def test_a_heat_map_of_estimates_marks_what_is_sure_and_leaves_what_is_lacking_e
     _, ax = plt.subplots()
     plotting.heat_map_of_estimates(ax, table, ["b", "a"], ["x", "y"])
     shown = [(text.get_text(), text.get_weight()) for text in ax.texts]
-    assert shown == [("-2.0", "bold"), ("", "normal"), ("+2.0", "bold"), ("+1.0", "normal")]
+    assert shown == [("−2.0", "bold"), ("", "normal"), ("+2.0", "bold"), ("+1.0", "normal")]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["b", "a"]
 
 

@@ -71,14 +71,19 @@ def _lacking(python: Path) -> list[str]:
     return answer.stdout.splitlines() if answer.returncode == 0 else ["Python 3.11 or newer"]
 
 
+def project(root: Path = paths.ROOT) -> dict:
+    """The table `project` of a repository's `pyproject.toml`: name, version, dependencies."""
+    return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
 def missing() -> list[str]:
     """Requirements of `pyproject.toml` that the running Python does not meet."""
-    project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = project()["dependencies"]
     try:
         from packaging.requirements import Requirement
     except ImportError:
-        return project["dependencies"]
-    return [text for text in project["dependencies"] if not _met(Requirement(text))]
+        return needed
+    return [text for text in needed if not _met(Requirement(text))]
 
 
 def _met(requirement) -> bool:

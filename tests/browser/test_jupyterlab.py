@@ -11,9 +11,11 @@ import urllib.error
 import urllib.request
 
 import nbformat
+import numpy as np
 import pytest
 
 from lib import paths
+from lib.encoders import registry
 
 pytestmark = pytest.mark.browser
 
@@ -32,6 +34,12 @@ from lib.methods import inversion
 model = registry.load("mini-clip")
 images = embed(model, load_pairs("world", "test", 256)).image
 inversion.oti(model, images).loss[-1].mean()
+"""
+LIVE = "live"  # the page "Try it" as a widget
+LIVE_CODE = """
+from docs import widget
+
+widget.page()
 """
 SECONDS = 300  # that a notebook may take
 # A window that holds a whole notebook: JupyterLab draws only cells that are in view.
@@ -88,9 +96,10 @@ def _copy_notebooks(folder):
                 assert "small = False" in cell.source
                 cell.source = cell.source.replace("small = False", "small = True")
         nbformat.write(notebook, folder / f"{name}.ipynb")
-    own = nbformat.v4.new_notebook(metadata={"kernelspec": notebook.metadata.kernelspec})
-    own.cells = [nbformat.v4.new_code_cell(OWN_CODE.strip())]
-    nbformat.write(own, folder / f"{OWN}.ipynb")
+    for name, code in ((OWN, OWN_CODE), (LIVE, LIVE_CODE)):
+        own = nbformat.v4.new_notebook(metadata={"kernelspec": notebook.metadata.kernelspec})
+        own.cells = [nbformat.v4.new_code_cell(code.strip())]
+        nbformat.write(own, folder / f"{name}.ipynb")
     return folder
 
 
@@ -220,6 +229,24 @@ def test_an_inversion_shows_its_progress(page, lab):
     wait_until_run(page)
     check(page, lab, OWN)
     check_bar(page, lab, OWN, "OTI")
+
+
+def test_the_page_to_try_runs_in_a_notebook(page, lab):
+    """Its model gives torch's embeddings, its slider closes the gap, and the file stays small."""
+    open_notebook(page, lab, LIVE)
+    choose(page, "Run", "runmenu:run-all")
+    page.wait_for_selector(".jp-OutputArea .live .grid li", timeout=60_000)
+    live = "document.querySelector('.jp-OutputArea .live').live"
+    texts = ["a heart at sea", "a red star"]
+    each = f"async (text) => [...await {live}.ask('text', text)]"
+    asked = f"(texts) => Promise.all(texts.map({each}))"
+    expected = registry.load("mini-clip").encode_text(texts).numpy()
+    assert np.abs(page.evaluate(asked, texts) - expected).max() < 1e-6
+    page.click(".live button >> text=close it")
+    value = "document.querySelector('.live [data-subject=pairs] .metrics dd').textContent"
+    page.wait_for_function(f"Number({value}) < 0.05", timeout=60_000)
+    check(page, lab, LIVE)
+    assert (lab[2] / f"{LIVE}.ipynb").stat().st_size < 10_000
 
 
 def test_restart_and_run_all(page, lab):
