@@ -19,6 +19,7 @@ from lib.claims import audit
 from lib.data import pairs
 from lib.encoders import embeddings
 from lib.measures import gap, retrieval, scores
+from lib.measures.bootstrap import Estimate
 from lib.methods.standardise import Standardiser
 from mini import remeasured, training
 from mini.recipes import FAMILIES, Recipe
@@ -136,6 +137,26 @@ def read() -> pd.DataFrame:
     if not FILE.is_file():
         return pd.DataFrame(columns=columns)
     return pd.read_csv(FILE, keep_default_na=False, na_values={"error": [""]})
+
+
+LARGER = {"4 x samples": {"samples": 4.0}, "width 192": {"width": 192}}  # the audit's step 3
+
+
+def larger(claim: str) -> dict[str, Estimate]:
+    """D of a claim by CLIP trained for longer, and by a wider one, each the mean over its seeds.
+
+    The error is that of `audit.standard_error`, with the mean of the seeds' item errors.
+    """
+    table, found = read(), {}
+    for name, size in LARGER.items():
+        key = Setting(**size).key
+        same = [table[k] == key[k] for k in ("samples", "width", "tried")]
+        its = [table.model == "", table.measure == claim]
+        runs = table[np.logical_and.reduce([*its, *same])]
+        if len(runs) > 1:
+            error = np.hypot(runs.error.mean(), runs.value.std() / np.sqrt(len(runs)))
+            found[name] = audit.estimate(runs.value.mean(), float(error))
+    return found
 
 
 def trained(setting: Setting, family: str, folder: Path) -> str:
