@@ -5,6 +5,7 @@ import pytest
 from docs import bundles
 from lib.claims import evidence, papers
 from lib.claims.verdicts import VERDICTS
+from lib.measures.bootstrap import Estimate
 
 
 def finding(**changes) -> dict:
@@ -208,3 +209,20 @@ def test_the_committed_record_is_sound():
         if f["interval"]:
             low, high = f["interval"]
             assert low <= f["measured"] <= high, f
+
+
+def test_numbers_that_a_finding_quotes_have_their_names_and_intervals():
+    said = "CD 0.851 [0.844, 0.858]; in points: R@1, shift -19.4 [-24.0, -14.8]; R@5 +1 [-2, +.5]"
+    found = evidence.quoted({"measured": said + "; 3 of 4 as claimed", "interval": None})
+    assert found == {
+        "CD": Estimate(0.851, 0.844, 0.858),
+        "in points: R@1, shift": Estimate(-19.4, -24.0, -14.8),
+        "R@5": Estimate(1.0, -2.0, 0.5),
+    }
+    assert evidence.quoted({"measured": -0.5, "interval": [-1, 0]}) == {"": Estimate(-0.5, -1, 0)}
+    assert evidence.quoted({"measured": None, "interval": None}) == {}
+
+
+def test_most_of_the_record_can_be_quoted():
+    some = [finding for finding in evidence.read() if "[" in str(finding["measured"])]
+    assert sum(bool(evidence.quoted(finding)) for finding in some) > 0.9 * len(some) > 30

@@ -236,6 +236,12 @@ def test_the_runner_and_the_pages_make_no_notebook_stale(file, tmp_path, monkeyp
     assert not stale(list(catalogue.load()), paths.ROOT / file, tmp_path, monkeypatch)
 
 
+def test_the_record_makes_stale_what_reads_it(tmp_path, monkeypatch):
+    change = paths.ROOT / "evidence" / "toy.json"
+    found = stale(list(catalogue.load()), change, tmp_path, monkeypatch)
+    assert found == {"beyond/audit_of_the_negatives", "beyond/what_we_learned"}
+
+
 def test_a_model_makes_its_notebooks_stale(tmp_path, monkeypatch):
     change = freshness.weights("mini-slip")
     found = stale(list(catalogue.load()), change, tmp_path, monkeypatch)

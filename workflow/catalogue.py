@@ -45,7 +45,7 @@ WORDS = {
     "async_one_pass": "I0T_async without MCSIE",
 } | {r"t\d+": "fixed temperatures", r"d\d+": "other dimensions"}
 WORDS |= {r"async_b\d+": "I0T_async by batch size", r"lco?_\w+": "LC and LCO by style"}
-WORDS |= {r"\w+_on_\w+": "fine-tuning for retrieval"}
+WORDS |= {r"\w+_on_\w+": "fine-tuning for retrieval", r"gap_\w+": "captions by what they name"}
 
 
 @dataclass(frozen=True)

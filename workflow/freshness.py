@@ -134,6 +134,8 @@ def digest(which: profiles.Profile, item: str) -> str:
     sources = closure(imported(code))
     parts = {"notebook": notebooks.sources_digest(notebook), "profile": _profile(which, item)}
     needed = [*sources, *_papers(item, code)]
+    if "lib.claims.evidence" in imported(code):
+        needed += sorted((paths.ROOT / "evidence").glob("*.json"))
     for model in models_of(which, item):
         needed += sorted(file for file in (paths.MODELS / model).rglob("*") if file.is_file())
     parts |= {file.relative_to(paths.ROOT).as_posix(): _hash(file) for file in needed}

@@ -7,6 +7,7 @@ A file there is a bundle: the findings of one source, and what they rest on, in 
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +16,13 @@ from lib import files, paths
 from lib.claims import papers
 from lib.claims.findings import is_published
 from lib.claims.verdicts import UNTESTABLE
+from lib.measures.bootstrap import Estimate
 
 FOLDER = paths.ROOT / "evidence"
 SCHEMA = 1  # raise it with every change of the schema that old bundles do not fit
 KEY = ("item", "claim", "model", "data", "aspect")
+# A number with its interval, as findings quote several: "R@1 -1.0 [-4.4, +2.4]; R@5 ...".
+NUMBER = re.compile(r"(.*?) ?([-+]?[\d.]+) \[([-+]?[\d.]+), ([-+]?[\d.]+)\]")
 ROUNDING = 0.01  # half-widths of an interval, or of a value without one; less is the same
 
 
@@ -37,6 +41,21 @@ def read(folder: Path = FOLDER) -> list[dict]:
         for bundle in bundles(folder)
         for finding in bundle["findings"]
     ]
+
+
+def quoted(finding: dict) -> dict[str, Estimate]:
+    """The numbers that a finding of the record quotes with their intervals, by name.
+
+    A finding that is one number has it under the empty name.
+    """
+    if finding["interval"]:
+        return {"": Estimate(float(finding["measured"]), *finding["interval"])}
+    found = {}
+    for part in (finding["measured"] or "").split("; "):
+        if match := NUMBER.fullmatch(part):
+            name, *numbers = match.groups()
+            found[name] = Estimate(*map(float, numbers))
+    return found
 
 
 def source(finding: dict, profile_name: str) -> str:
