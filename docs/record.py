@@ -53,8 +53,9 @@ def evidence_line(notebook: Path, its: list[dict]) -> str:
     """One line on what a notebook rests on: from its findings, or from its data if it has none."""
     kinds = {finding["kind"] for finding in its if finding["measured"] is not None}
     if not kinds:
-        uses = "lib.data.published" in freshness.imported(notebooks.code(notebook))
-        kinds = {"mini", "real"} if uses else {"mini"}
+        used = freshness.imported(notebooks.code(notebook))
+        real = {"lib.data.published", "lib.claims.evidence"} & used
+        kinds = {"mini", "real"} if real else {"mini"}
     said = "; ".join(RESTS_ON[kind] for kind in RESTS_ON if kind in kinds)
     return f"*Evidence, in the outputs below: {said}.*"
 
