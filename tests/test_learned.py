@@ -1,0 +1,28 @@
+"""The sentences on what was learned, and the numbers of the record in them."""
+
+import re
+
+import pytest
+
+from lib import paths
+from lib.claims import evidence, learned
+
+
+def test_ten_sentences_have_their_numbers():
+    ten = learned.read(evidence.read())
+    assert len(ten) == 10
+    for sentence in ten:
+        assert sentence["said"].count("{}") == len(sentence["numbers"]) > 0
+        for number in sentence["numbers"]:
+            assert number["low"] <= number["value"] <= number["high"]
+            assert (paths.NOTEBOOKS / f"{number['item']}.ipynb").is_file()
+    places = [number["about"] for number in ten[4]["numbers"]]
+    assert places == ["shift, real", "I0T_post, real", "shift, small"]
+    assert ten[4]["numbers"][0]["value"] == pytest.approx(-19.4, abs=0.05)  # as i0t/table2 has it
+
+
+def test_a_number_that_the_record_lacks_is_named():
+    without = [finding for finding in evidence.read() if finding["claim"] != "beyond-20"]
+    lacking = re.escape("The record has no clusters: NMI, I0T_post of {'aspect': 'closed after")
+    with pytest.raises(ValueError, match=lacking):
+        learned.read(without)
