@@ -273,6 +273,7 @@ WORDS = {
     "trains": lambda what: f"trains nothing but the {what}",
     "tagging_steps": lambda n: f"first stage of {n} steps" if n else "no first stage",
     "steps": lambda n: f"{n} contrastive steps" if n else "no training",
+    "norm_gain": lambda gain: f"last norms that start at a gain of {gain:g}",
     "learning_rate": lambda rate: f"learning rate {rate:g}",
     "warm_up": lambda n: f"warm-up of {n} steps",
     "split": lambda name: f"pairs of `{name}`",
