@@ -21,6 +21,14 @@ def test_ten_sentences_have_their_numbers():
     assert ten[4]["numbers"][0]["value"] == pytest.approx(-19.4, abs=0.05)  # as i0t/table2 has it
 
 
+def test_nothing_that_was_tried_makes_a_dimension_dominate():
+    """The fourth sentence says so in words alone."""
+    ten = learned.read(evidence.read())
+    assert ten[3]["said"].endswith("and nothing that was tried gives them one.")
+    tried = [f["verdict"] for f in evidence.read() if f["claim"] == "beyond-30"]
+    assert tried == ["not reproduced"]
+
+
 def test_a_number_that_the_record_lacks_is_named():
     without = [finding for finding in evidence.read() if finding["claim"] != "beyond-20"]
     lacking = re.escape("The record has no clusters: NMI, I0T_post of {'aspect': 'closed after")

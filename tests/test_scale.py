@@ -36,6 +36,14 @@ def test_each_setting_is_there_once():
     assert len(keys) == len({*keys}) == 22
 
 
+def test_the_table_has_every_setting_in_their_order():
+    table = scale.read()
+    key = ["samples", "width", "seed", "tried"]
+    runs = table[key].drop_duplicates().itertuples(index=False, name=None)
+    assert [*runs] == [tuple(s.key.values()) for s in scale.settings()]
+    assert not table.duplicated([*key, "model", "measure"]).any()
+
+
 def test_rows_of_a_setting_and_what_is_there_is_not_made_again(monkeypatch, tmp_path):
     load, made = profiles.load, []
     monkeypatch.setattr(profiles, "load", lambda name: load(name, small=True))
