@@ -34,12 +34,12 @@ class Recipe:
     # Otherwise an Adam of its own at this rate, warmed up and cooled down like the other.
     scale_rate: float = 0.0
     logit_bias: float | None = None  # SigLIP's, learnable
+    norm_gain: float = 1.0  # at the start, of the last norm of each tower
     dropout: float = 0.0  # in every attention; MCSIE needs it
     passes: int = 1  # MCSIE: encode each batch twice, average the loss over the combinations
     normalise: str = ""  # "batch" or "layer": one more layer on each tower's normalised embedding
     trains: str = "all"  # or "normalisation" (I0T_async), "projections" (PAC-S)
     steps: int = 800
-    norm_gain: float = 1.0  # at the start, of the last norm of each tower
     tagging_steps: int = 450  # before them: the image tower alone learns to tag (`mini.training`)
     batch: int = 128
     learning_rate: float = 2e-3
