@@ -29,6 +29,17 @@ def test_nothing_that_was_tried_makes_a_dimension_dominate():
     assert tried == ["not reproduced"]
 
 
+def test_shapes_lose_less_or_nothing_with_other_training_seeds():
+    """The ninth sentence says so in words alone."""
+    everything = evidence.read()
+    ninth = learned.read(everything)[8]
+    assert ninth["said"].endswith("With two other training seeds shapes lose less, or nothing.")
+    [finding] = [f for f in everything if f["claim"] == "alignclip-5" and f["source"] == "mini"]
+    others = [float(n) for n in re.findall(r"\bshape ([+-][\d.]+)", finding["note"])]
+    assert len(others) == 2
+    assert ninth["numbers"][0]["value"] < min(others) and max(others) > 0
+
+
 def test_a_number_that_the_record_lacks_is_named():
     without = [finding for finding in evidence.read() if finding["claim"] != "beyond-20"]
     lacking = re.escape("The record has no clusters: NMI, I0T_post of {'aspect': 'closed after")
