@@ -53,20 +53,13 @@ class Classification:
 
     @property
     def balanced_top1(self) -> np.ndarray:
-        """`top1`, weighted so that its mean is the balanced accuracy.
+        """`top1`, weighted so that its mean is the balanced accuracy: the mean over classes.
 
         An image of class c has the weight n / (K n_c), with K classes that occur and n_c images of
         class c among n.
         """
         count = np.bincount(self.label)
         return self.top1 * len(self.label) / (np.sum(count > 0) * count[self.label])
-
-    @property
-    def balanced_accuracy(self) -> float:
-        """Mean over the classes that occur of the accuracy within the class."""
-        hits = np.bincount(self.label, self.top1)
-        count = np.bincount(self.label)
-        return float(np.mean(hits[count > 0] / count[count > 0]))
 
 
 def classify(image, classes) -> np.ndarray:
