@@ -8,9 +8,6 @@ import argparse
 import base64
 import re
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from docs import gap_picture, pages
@@ -22,7 +19,6 @@ from lib.data.embedding_files import Rows, read_owner
 from lib.measures import card
 from lib.measures.bootstrap import Estimate
 
-EVERY = 20  # seconds between two lines of progress in a log
 GROUPS = {  # what is measured, with its meaning
     "How far apart the modalities are": {
         "centroid distance": "length of the difference of the mean image and the mean text, from 0 "
@@ -81,27 +77,6 @@ def opened(images: str, texts: str, owner: str | None) -> Pairs:
 
 def _says(source: str, words: str) -> bool:
     return bool(re.search(words, Path(source).name.lower()))
-
-
-@contextmanager
-def followed(total: int) -> Iterator:
-    """What to call with each number of pairs done: a bar in a terminal, lines in a log."""
-    began = said = time.monotonic()
-    done = 0
-    with progress.bar(total=total, unit=" pairs", unit_scale=True) as bar:
-        live = sys.stderr.isatty()
-        bar.disable = bar.disable or not live
-
-        def advance(pairs: int) -> None:
-            nonlocal said, done
-            done += pairs
-            bar.update(pairs)
-            now = time.monotonic()
-            if not live and now - said > EVERY:
-                said, left = now, (now - began) * (total - done) / done
-                print(f"{done:,} of {total:,} pairs, about {left:.0f} s left", flush=True)
-
-        yield advance
 
 
 # The page -----------------------------------------------------------------------------------------
@@ -212,8 +187,8 @@ def write(images: str, texts: str, owner: str | None, name: str) -> Path:
     folder = place(name)
     pairs = opened(images, texts, owner)
     print(f"{pairs.n:,} images, {pairs.texts.n:,} texts, {pairs.d} dimensions", flush=True)
-    with followed(pairs.n) as advance:
-        passed = pairs.summed(progress=advance)
+    with progress.bar(total=pairs.n, unit=" pairs", unit_scale=True) as bar:
+        passed = pairs.summed(progress=bar.update)
     print("Measuring, then the same of published CLIP and of mini-clip", flush=True)
     own = measure(name, f"{Path(images).name} and {Path(texts).name}", *passed)
     others, missing = references()
