@@ -40,6 +40,19 @@ def test_shapes_lose_less_or_nothing_with_other_training_seeds():
     assert ninth["numbers"][0]["value"] < min(others) and max(others) > 0
 
 
+def test_an_embedding_near_the_mean_misleads_clip_s_alone():
+    """The tenth sentence says so in words alone."""
+    everything = evidence.read()
+    assert learned.read(everything)[9]["said"].endswith("and does not mislead I0T-S.")
+    found = [finding for finding in everything if finding["claim"] == "beyond-15"]
+    assert [finding["verdict"] for finding in found] == ["reproduced"] * 3
+    for numbers in map(evidence.quoted, found):
+        for rated in ("expert", "cf"):
+            clip_s = numbers[f"CLIP-S, {rated}, in points"]
+            more = numbers[f"I0T-S minus CLIP-S, {rated}"]
+            assert clip_s.high < 0 < more.low + clip_s.low
+
+
 def test_a_number_that_the_record_lacks_is_named():
     without = [finding for finding in evidence.read() if finding["claim"] != "beyond-20"]
     lacking = re.escape("The record has no clusters: NMI, I0T_post of {'aspect': 'closed after")
