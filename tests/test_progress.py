@@ -36,3 +36,12 @@ def test_a_notebook_keeps_no_widget(monkeypatch, done, left):
         bar.update(done)
         assert shown == [bar.container] and not replaced
     assert len(replaced) == 1 and left in replaced[0] and bool(left) == bool(replaced[0])
+
+
+def test_short_work_leaves_nothing_in_a_log(monkeypatch, capsys):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    assert sum(progress.bar(range(100), unit="item")) == 4950
+    monkeypatch.setattr(progress, "EVERY", 1e-9)
+    assert not capsys.readouterr().err
+    assert sum(progress.bar(range(3), unit="item")) == 3
+    assert "item 2 of 3, about " in capsys.readouterr().err
