@@ -139,13 +139,18 @@ def read() -> pd.DataFrame:
     return pd.read_csv(FILE, keep_default_na=False, na_values={"error": [""]})
 
 
-LARGER = {"4 x samples": {"samples": 4.0}, "width 192": {"width": 192}}  # the audit's step 3
+LARGER = {  # models of the audit's step 3
+    "d = width": {},
+    "4 x samples": {"samples": 4.0},
+    "width 192": {"width": 192},
+}
 
 
 def larger(claim: str) -> dict[str, Estimate]:
-    """D of a claim by CLIP trained for longer, and by a wider one, each the mean over its seeds.
+    """D of a claim by models with d = width, each the mean over its seeds.
 
-    The error is that of `audit.standard_error`, with the mean of the seeds' item errors.
+    Of the base recipe, of four times the samples, and of twice the width. The error is that of
+    `audit.standard_error`, with the mean of the seeds' item errors.
     """
     table, found = read(), {}
     for name, size in LARGER.items():

@@ -2,10 +2,12 @@
 
 import re
 
+import pandas as pd
 import pytest
 
 from lib import paths
 from lib.claims import evidence, learned
+from mini import scale
 
 
 def test_ten_sentences_have_their_numbers():
@@ -51,6 +53,32 @@ def test_an_embedding_near_the_mean_misleads_clip_s_alone():
             clip_s = numbers[f"CLIP-S, {rated}, in points"]
             more = numbers[f"I0T-S minus CLIP-S, {rated}"]
             assert clip_s.high < 0 < more.low + clip_s.low
+
+
+def test_words_of_sentences_that_quote_no_number():
+    """The third, seventh and eighth sentence have such words."""
+    everything = evidence.read()
+    said = [sentence["said"] for sentence in learned.read(everything)]
+    assert said[2].endswith("the distance of the means shows no clear difference there.")
+    [by_learned] = [f for f in everything if f["aspect"] == "learnable scale"]
+    assert (by_learned["claim"], by_learned["verdict"]) == ("beyond-1", "inconclusive")
+
+    assert said[6].endswith("about as well, unless one looks for the query's own scene.")
+    table = pd.read_csv(paths.FIGURES / "mini/beyond/mixed_search.csv")
+    table = table[(table.measure == "nDCG@10") & table.source.isna() & table.share.isna()]
+    value = table.set_index(["task", "model", "method"]).value.sort_index()
+    for model in ("mini-clip", "published CLIP"):
+        raw, best, fused = value["text", model][["raw", "best hits", "rank fusion"]]
+        assert fused - raw > 0.8 * (best - raw)
+    raw, best, fused = value["own scene", "mini-clip"][["raw", "best hits", "rank fusion"]]
+    assert fused - raw < 0.8 * (best - raw)
+
+    assert said[7].endswith("trained for four times as long, it is the others that lose.")
+    rows = scale.read().query("width == 96 and tried == '' and model == ''")
+    mean = rows.groupby(["measure", "samples"]).value.mean()
+    colour, every = mean["cross_the_gap-2"], mean["cross_the_gap-1"]  # of seven label sets
+    others = (7 * every - colour) / 6
+    assert others[4.0] < -3 < colour[4.0] and colour[1.0] < -3 < others[1.0]
 
 
 def test_a_number_that_the_record_lacks_is_named():

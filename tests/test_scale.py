@@ -69,11 +69,13 @@ def test_rows_of_a_setting_and_what_is_there_is_not_made_again(monkeypatch, tmp_
 def test_larger_models_answer_a_claim_with_both_errors(monkeypatch, tmp_path):
     lines = ["samples,width,seed,tried,model,measure,value,error"]
     lines += ["4,96,0,,,i0t-1,1.0,0.3", "4,96,1,,,i0t-1,2.0,0.5", "1,192,0,,,i0t-1,7,1"]
+    lines += ["1,96,0,,,i0t-3,1,1", "1,96,1,,,i0t-3,1,1"]
     lines += ["4,96,0,d = 512,,i0t-1,9,9", "4,96,1,,clip,i0t-1,9,9"]
     monkeypatch.setattr(scale, "FILE", tmp_path / "scale.csv")
     scale.FILE.write_text("\n".join(lines))
     found = scale.larger("i0t-1")  # of width 192 there is one seed: none of its spread is known
     assert list(found) == ["4 x samples"] and scale.larger("i0t-2") == {}
+    assert list(scale.larger("i0t-3")) == ["d = width"]
     error = (0.4**2 + 0.5 / 2) ** 0.5
     assert found["4 x samples"].value == 1.5
     assert found["4 x samples"].high == pytest.approx(1.5 + 1.96 * error, abs=1e-3)
