@@ -79,8 +79,8 @@ def bar(iterable=None, **options) -> tqdm:
     if os.environ.get(paths.PROGRESS):
         return _Line(iterable, disable=False, delay=2, mininterval=1, file=io.StringIO(), **options)
     silent = bool(os.environ.get("TQDM_DISABLE"))
-    if not issubclass(tqdm, widget) and not sys.stderr.isatty():
+    kind = _Widget if issubclass(tqdm, widget) else tqdm
+    if kind is tqdm and not sys.stderr.isatty():
         return _Log(iterable, disable=silent, delay=EVERY, mininterval=EVERY, maxinterval=EVERY,
             file=io.StringIO(), **options)  # fmt: skip
-    kind = _Widget if issubclass(tqdm, widget) else tqdm
     return kind(iterable, disable=silent, delay=2, leave=False, **options)
